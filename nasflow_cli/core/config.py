@@ -1,0 +1,249 @@
+"""An experiment: what one YAML file says, checked as a whole. Frozen and closed; every mistake is listed at once.
+
+Each setting is documented where it stands; `nasflow check` prints them resolved. Budgets are epochs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+
+from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.load import Document, Where, read_yaml, with_overrides
+from nasflow_cli.core.registry import DATASETS, EVALUATORS, EXECUTORS, Registry, nearest
+from nasflow_cli.core.space_config import Section, SpaceConfig
+
+
+def _name_in(registry: Registry[Any]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(registry.unknown(name))
+        return name
+
+    return AfterValidator(check)
+
+
+class AugmentConfig(Section):
+    """Random changes of training images, drawn anew for each image and epoch."""
+
+    flip: bool = Field(default=False, description="Mirror left and right. Makes no sense for digits or letters.")
+    crop: int = Field(default=0, ge=0, description="Shift by up to this many pixels, filling with black.")
+    cutout: int = Field(default=0, ge=0, description="Side of a square that is blanked, in pixels.")
+
+
+class DataConfig(Section):
+    """Where the images come from and how they are split. The search never sees the test split."""
+
+    source: Annotated[str, _name_in(DATASETS)]
+    path: str | None = Field(default=None, description="File or folder; relative paths start at the working directory.")
+    test_path: str | None = Field(
+        default=None, description="Test images, where they are a file or folder of their own."
+    )
+    test_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Carved out as test split when the source has none."
+    )
+    validation_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of the training images held out for scores."
+    )
+    split_seed: int = Field(
+        default=0, ge=0, description="Seed of both splits; not the search's seed, so that they stay fixed."
+    )
+    train_limit: int | None = Field(
+        default=None, ge=2, description="Use only so many training images, validation included."
+    )
+    test_limit: int | None = Field(default=None, ge=1, description="Use only so many test images.")
+    augment: AugmentConfig = AugmentConfig()
+
+
+class BudgetConfig(Section):
+    """Hyperband's budgets (Li et al. 2018, section 3), in epochs."""
+
+    min: int = Field(ge=1)
+    max: int = Field(ge=1)
+    eta: int = Field(default=3, ge=2)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BudgetConfig:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is above max ({self.max})")
+        return self
+
+
+class DensityConfig(Section):
+    """The density model of each BOHB (Falkner et al. 2018, section 3.2); its kernel is valid for categoricals."""
+
+    top_fraction: float = Field(default=0.15, gt=0, lt=1, description="Share of the results that counts as good.")
+    min_points: int | None = Field(default=None, ge=2, description="Results needed; None: one more than parameters.")
+    bandwidth_floor: float = Field(default=0.05, gt=0, lt=1, description="No parameter is ever held to be certain.")
+    samples: int = Field(
+        default=64, ge=1, description="Draws from the good density, of which the best ratio is proposed."
+    )
+
+
+class PredictorConfig(Section):
+    """The graph network that ranks candidates before they are trained."""
+
+    enabled: bool = True
+    min_results: int = Field(default=10, ge=4, description="Results needed before it is first fitted.")
+    refit_every: int = Field(default=5, ge=1, description="New results between fits.")
+    bypass: float = Field(default=0.2, ge=0, le=1, description="Share of slots that it never decides.")
+    min_correlation: float = Field(
+        default=0.2, ge=-1, le=1, description="It decides only while its measured Kendall tau is at least this."
+    )
+    min_pairs: int = Field(
+        default=15, ge=1, description="Comparable pairs of results needed to measure the correlation."
+    )
+    window: int = Field(default=30, ge=2, description="Number of latest results over which it is measured.")
+    ensemble: int = Field(default=4, ge=1)
+    layers: int = Field(default=3, ge=1)
+    width: int = Field(default=32, ge=4)
+    epochs: int = Field(default=80, ge=1)
+    learning_rate: float = Field(default=5e-3, gt=0)
+
+
+class SearchConfig(Section):
+    """How long to search, with which budgets, and how new candidates are made."""
+
+    trials: int = Field(ge=1, description="Trainings to run, promotions included.")
+    time_limit_s: float | None = Field(
+        default=None, gt=0, description="Stop early (exit code 75) after so many seconds."
+    )
+    budget: BudgetConfig
+    turn_brackets: int = Field(default=1, ge=1, description="Brackets of one search before the other takes its turn.")
+    pool: int = Field(default=64, ge=1, description="Candidates that compete for each new slot.")
+    elites: int = Field(default=5, ge=1, description="The held half is drawn from so many of the best architectures.")
+    random_fraction: float = Field(default=0.2, ge=0, le=1, description="Share of the pool drawn uniformly.")
+    edit_fraction: float = Field(
+        default=0.3, ge=0, le=1, description="Share of the pool that edits elites in one place."
+    )
+    density: DensityConfig = DensityConfig()
+    predictor: PredictorConfig = PredictorConfig()
+
+    @model_validator(mode="after")
+    def _shares(self) -> SearchConfig:
+        if self.random_fraction + self.edit_fraction > 1:
+            raise ValueError("random_fraction and edit_fraction are shares of one pool; together they are at most 1")
+        return self
+
+
+class TrainingConfig(Section):
+    """The recipe that every child is trained with."""
+
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup_epochs: float = Field(
+        default=1.0, ge=0, description="Epochs over which the rate rises to its constant value."
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    gradient_clip: float | None = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
+    ema: float = Field(default=0.99, ge=0, lt=1, description="Decay of the averaged weights that are scored; 0: none.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 on GPUs that have it."
+    )
+    checkpoint_every_s: float = Field(default=30.0, ge=0, description="Seconds between checkpoints inside a trial.")
+
+
+class ExecutorConfig(Section):
+    """Where trials run."""
+
+    kind: Annotated[str, _name_in(EXECUTORS)] = "local"
+    workers: int | None = Field(default=None, ge=1, description="Worker processes; None fills the machine.")
+    children_per_device: int = Field(default=1, ge=1)
+    trial_time_limit_s: float | None = Field(
+        default=None, gt=0, description="A trial over this is ended and counts as failed."
+    )
+    grace_s: float = Field(
+        default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
+    )
+
+
+class ExperimentConfig(Section):
+    """One experiment."""
+
+    name: str = Field(
+        default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Names the run directory."
+    )
+    seed: int = Field(default=0, ge=0)
+    plugins: tuple[str, ...] = Field(
+        default=(), description="Modules to import for their registrations. This runs their code."
+    )
+    runs: str = Field(default="runs", description="Folder that run directories are made in.")
+    data: DataConfig
+    space: SpaceConfig
+    search: SearchConfig
+    evaluator: Annotated[str, _name_in(EVALUATORS)] = "train"
+    training: TrainingConfig = TrainingConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+
+    def identity(self) -> str:
+        """Hash of all that decides which trials are proposed and how they score; where and how they run is left out."""
+        value = self.model_dump(mode="json", exclude={"name", "runs", "executor"})
+        for moved in ("path", "test_path"):
+            value["data"].pop(moved)
+        for operational in ("trials", "time_limit_s"):
+            value["search"].pop(operational)
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """Return the experiment with every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_experiment(
+    path: Path, overrides: Sequence[str], load_plugins: Callable[[Sequence[str]], None]
+) -> ExperimentConfig:
+    """Read an experiment. Plug-ins are loaded first, since they register names that the rest may use.
+
+    Raises ConfigError with one line a mistake, each with its place.
+    """
+    document = with_overrides(read_yaml(path), overrides)
+    plugins = document.data.get("plugins")
+    if isinstance(plugins, list) and all(isinstance(module, str) for module in plugins):
+        load_plugins(plugins)
+    return validate(document)
+
+
+def validate(document: Document) -> ExperimentConfig:
+    """Check a document as an experiment. Raises ConfigError with one line a mistake, each with its place."""
+    try:
+        return ExperimentConfig.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        lines = [_explain(document, item) for item in error.errors(include_url=False)]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _explain(document: Document, item: Any) -> str:
+    where: Where = tuple(step for step in item["loc"] if not (isinstance(step, str) and step.startswith("function-")))
+    kind, message = item["type"], item["msg"].removeprefix("Value error, ")
+    name = ".".join(str(step) for step in where)
+    if kind == "extra_forbidden":
+        known = _fields_at(where[:-1])
+        message = f"unknown key{nearest(str(where[-1]), known)}"
+        if known:
+            message += f" (known: {', '.join(known)})"
+    elif kind == "missing":
+        message = "this key is needed and missing"
+    elif kind != "value_error":
+        message = f"{message[0].lower()}{message[1:]}, not {json.dumps(item['input'])[:60]}"
+    return f"{document.at(where)}: {name}: {message}" if name else f"{document.at(where)}: {message}"
+
+
+def _fields_at(where: Where) -> list[str]:
+    model: Any = ExperimentConfig
+    for step in where:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(step))
+            model = field.annotation if field else None
+        else:
+            inner = [argument for argument in get_args(model) if argument is not str and argument is not Ellipsis]
+            model = inner[-1] if inner else None
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -1,0 +1,207 @@
+"""Reads YAML so that every later complaint can say `file:line:column`. Refuses all that could surprise or run code.
+
+YAML 1.2 rules for numbers and booleans (`1e-3` is a number, `on` is a word); a duplicate key, a tag, a merge key, an
+alias that multiplies its anchor without bound, or a second document is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nasflow_cli.core.errors import ConfigError, MissingError
+
+Where = tuple[str | int, ...]
+"""A path into the document: keys and list positions."""
+
+MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000
+MAX_DEPTH = 50
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with YAML 1.2's core schema instead of YAML 1.1's."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A YAML document as plain values, and where each of them stands."""
+
+    source: str
+    data: dict[str, Any]
+    marks: Mapping[Where, str] = field(default_factory=dict)
+
+    def at(self, where: Where) -> str:
+        """Return `file:line:column` (or the `--set` option) of the value at `where`, or of what encloses it."""
+        for end in range(len(where), -1, -1):
+            mark = self.marks.get(where[:end])
+            if mark is not None:
+                return mark
+        return self.source
+
+
+class _Reader:
+    """Turns composed nodes into plain values, keeping marks and counting what aliases multiply."""
+
+    def __init__(self, source: str, loader: _Loader) -> None:
+        self.source = source
+        self.loader = loader
+        self.marks: dict[Where, str] = {}
+        self.values = 0
+
+    def mark(self, node: yaml.Node) -> str:
+        return f"{self.source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+    def read(self, node: yaml.Node, where: Where) -> Any:
+        self.values += 1
+        if self.values > MAX_VALUES or len(where) > MAX_DEPTH:
+            raise ConfigError(
+                f"{self.mark(node)}: the document unfolds to more than {MAX_VALUES} values or {MAX_DEPTH} levels; "
+                "write it without aliases that repeat each other"
+            )
+        self.marks.setdefault(where, self.mark(node))
+        if isinstance(node, yaml.MappingNode):
+            self._check_tag(node, "map")
+            return self._mapping(node, where)
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node, "seq")
+            return [self.read(child, (*where, i)) for i, child in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _check_tag(self, node: yaml.Node, *allowed: str) -> None:
+        if node.tag not in {f"tag:yaml.org,2002:{name}" for name in allowed}:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise ConfigError(f"{self.mark(node)}: the tag {tag} is not allowed; write a plain value")
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        self._check_tag(node, "bool", "null", "int", "float", "str")
+        kind = node.tag.rsplit(":", 1)[1]
+        text = node.value
+        try:
+            if kind == "int":
+                return int(text.replace("_", ""), 0 if text[:2] in ("0o", "0x") else 10)
+            if kind == "float":
+                return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()).replace("_", ""))
+            if kind == "bool":
+                return {"true": True, "false": False}[text.lower()]
+        except (ValueError, KeyError):
+            raise ConfigError(f"{self.mark(node)}: {text!r} is not a valid {kind}") from None
+        return None if kind == "null" else text
+
+    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{self.mark(key_node)}: a key is a plain word here, not a list or a mapping")
+            self._check_tag(key_node, "bool", "null", "int", "float", "str")
+            key = key_node.value
+            if key in result:
+                first = self.marks[(*where, key)]
+                raise ConfigError(f"{self.mark(key_node)}: duplicate key {key!r}; it first stands at {first}")
+            self.marks[(*where, key)] = self.mark(key_node)
+            result[key] = self.read(value_node, (*where, key))
+        return result
+
+
+def parse_yaml(text: str, source: str) -> Document:
+    """Parse one YAML mapping. Raises ConfigError that says where."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        reader = _Reader(source, loader)
+        data = reader.read(node, ()) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        problem = error.problem or error.context or "unreadable"
+        raise ConfigError(f"{place}: this is not valid YAML: {problem}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: this is not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: the document is nested too deeply (at most {MAX_DEPTH} levels)") from None
+    finally:
+        loader.dispose()
+    if not isinstance(data, dict):
+        found = "empty" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"{source}:1:1: an experiment is a mapping of sections (`data:`, `space:`, ...), not {found}")
+    return Document(source=source, data=data, marks=reader.marks)
+
+
+def read_yaml(path: Path) -> Document:
+    """Read and parse a YAML file. Raises MissingError when it is absent and ConfigError when it is unusable."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: this is a directory; name a YAML file") from None
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{path}: {len(raw)} bytes; an experiment has at most {MAX_BYTES}")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    return parse_yaml(text, str(path))
+
+
+def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
+    """Apply `--set a.b.0=value` options, left to right; each value is YAML. Raises ConfigError naming the option."""
+    data, marks = _copy(document.data), dict(document.marks)
+    for option in overrides:
+        label = f"--set {option}"
+        name, equals, text = option.partition("=")
+        if not equals or not all(name.split(".")):
+            raise ConfigError(f"{label}: write it as key.key=value")
+        value = parse_yaml(f"value: {text}", label).data["value"] if text.strip() else None
+        where = _assign(data, name.split("."), value, label)
+        for known in [w for w in marks if w[: len(where)] == where]:
+            del marks[known]
+        marks[where] = label
+    return Document(source=document.source, data=data, marks=marks)
+
+
+def _assign(data: Any, keys: Sequence[str], value: Any, label: str) -> Where:
+    where: list[str | int] = []
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        step: str | int = key
+        if isinstance(data, list):
+            if not key.isdigit() or int(key) >= len(data):
+                raise ConfigError(f"{label}: {'.'.join(keys[:depth])} is a list of {len(data)}; {key!r} is not in it")
+            step = int(key)
+        elif not isinstance(data, dict):
+            raise ConfigError(f"{label}: {'.'.join(keys[:depth])} is a single value; it has no {key!r}")
+        where.append(step)
+        if last:
+            data[step] = value
+        elif isinstance(data, dict) and data.get(key) is None:
+            data[step] = {}
+        data = data[step]
+    return tuple(where)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
