@@ -1,0 +1,75 @@
+"""Files written whole: a reader finds the old content or the new, never a part, also after a power cut.
+
+Refuses nothing about what is written; a place that cannot be written to becomes an error that says where and why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from nasflow_cli.core.errors import ConfigError, NasflowError, RunDirectoryError
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when a disk, a quota or a file-size limit is reached."""
+
+_NO_DIRECTORY_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""What file systems that cannot fsync a directory (some network mounts) answer; they promise nothing more."""
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Put `data` (text as UTF-8) into `path`, whole or not at all, with the permissions that the umask gives.
+
+    Raises RunDirectoryError when there is no room and ConfigError when the place cannot be written to.
+    """
+    # A file name that is not UTF-8 reaches us as lone surrogates; shown escaped they cost less than a failed write.
+    content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    # Not tempfile.mkstemp: its 0600 would stay with the file, whatever the user's umask says.
+    temporary = path.parent / f".nasflow-{secrets.token_hex(8)}.tmp"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def make_directory(path: Path) -> None:
+    """Make `path` and what is missing above it. Raises as `write_whole` does."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable, where its file system can. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_FSYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> NasflowError:
+    """Turn what the system said about writing `path` into the error that the user sees."""
+    reason = error.strerror or str(error)
+    if error.errno in NO_ROOM:
+        return RunDirectoryError(
+            f"cannot write {path}: the disk is full ({reason}); nothing that was written before is lost: "
+            "make room, then `nasflow resume` goes on"
+        )
+    return ConfigError(f"cannot write {path}: {reason}; choose a place that you may write to, or mend this one")

@@ -1,0 +1,116 @@
+"""The leaderboard: a history as a ranking, one row per network. Knows nothing that the journal does not say.
+
+Refuses to rank a failed trial, and to put a score at a small budget before one at a larger: it says less.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nasflow_cli.core.architecture import Half
+from nasflow_cli.core.trial import History, Phase, Result, Trial
+from nasflow_cli.store.files import write_whole
+from nasflow_cli.store.run_directory import RunDirectory
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One network at the largest budget (epochs) at which it has a score (higher is better).
+
+    `flops` are for one forward pass, two per multiply-add. `seconds` is the wall time of this trial and of all that
+    it went on from.
+    """
+
+    rank: int
+    trial: int
+    key: str
+    score: float
+    budget: int
+    params: int | None
+    flops: int | None
+    seconds: float
+    phase: Phase
+    structure: Half
+    operators: Half
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a plain value, fields in the order in which they are declared."""
+        value = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**value, "structure": dict(self.structure), "operators": dict(self.operators)}
+
+
+def leaderboard_rows(history: History) -> list[Row]:
+    """Rank every network that has a score: largest budget first, then best score, then earliest trial.
+
+    The first row is `history.best()`.
+    """
+    ranked = sorted(
+        ((trial, result, result.score) for trial, result in history.scored() if result.score is not None),
+        key=lambda entry: (-entry[0].budget, -entry[2], entry[0].number),
+    )
+    rows: dict[str, Row] = {}
+    for trial, result, score in ranked:
+        if trial.key not in rows:
+            rows[trial.key] = Row(
+                rank=len(rows) + 1,
+                trial=trial.number,
+                key=trial.key,
+                score=score,
+                budget=trial.budget,
+                params=_count(result, "params"),
+                flops=_count(result, "flops"),
+                seconds=_paid_seconds(history, trial),
+                phase=trial.phase,
+                structure=trial.architecture.structure,
+                operators=trial.architecture.operators,
+            )
+    return list(rows.values())
+
+
+def leaderboard_json(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the document that `--json` prints and `leaderboard.json` holds."""
+    return {"schema_version": SCHEMA_VERSION, "rows": [row.to_json() for row in rows]}
+
+
+def leaderboard_csv(rows: Sequence[Row]) -> str:
+    """Return the rows as CSV with a header; the two halves are JSON cells, an unknown count is an empty one."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        cells = row.to_json()
+        for half in ("structure", "operators"):
+            cells[half] = json.dumps(cells[half], separators=(",", ":"))
+        table.writerow(cells)
+    return text.getvalue()
+
+
+def write_leaderboard(run: RunDirectory, history: History) -> None:
+    """Write leaderboard.csv and leaderboard.json. Raises ConfigError or RunDirectoryError as `write_whole` does."""
+    rows = leaderboard_rows(history)
+    write_whole(run.leaderboard_csv, leaderboard_csv(rows))
+    write_whole(run.leaderboard_json, json.dumps(leaderboard_json(rows), indent=2, allow_nan=False) + "\n")
+
+
+def _count(result: Result, name: str) -> int | None:
+    value = result.metrics.get(name)
+    return int(value) if value is not None and math.isfinite(value) else None
+
+
+def _paid_seconds(history: History, trial: Trial) -> float:
+    """Wall time of a trial and of every trial whose training it continues, in seconds."""
+    paid, at = 0.0, trial
+    while True:
+        if at.number in history.results:
+            paid += history.results[at.number].seconds
+        if at.parent is None:
+            return paid
+        at = history.trials[at.parent]

@@ -1,0 +1,107 @@
+"""The model card for people, written from the model card for programs. Knows nothing that the latter does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+_CARD = """\
+# {name}: a network found by nasflow
+
+{found}
+
+| | |
+|---|---|
+| validation accuracy | {validation} |
+| test accuracy | {test} |
+| parameters | {params:,} |
+| FLOPs | {flops:,} ({flops_unit}) |
+| input | {input} |
+| classes | {num_classes}: {classes} |
+| data | {data} |
+
+## Use
+```python
+from network import CLASSES, load
+
+network = load()           # reads model.safetensors beside network.py
+logits = network(images)   # (n, {channels}, {height}, {width}), values 0..255, not normalised
+```
+`network.py` needs torch and safetensors, not nasflow; its first lines say so if it needs more.
+`python network.py IMAGE...` classifies image files (with Pillow).
+
+## How it was found
+{lineage}
+
+Structure: {structure}
+
+Operators: {operators}
+
+## How it was trained
+{training}
+
+## Checked
+In a process of its own, without nasflow, the files gave the trained network's outputs on {num_checked:,} images; the
+largest difference of a logit was {difference:.1e}.
+
+Made with {versions}.
+"""
+
+
+def readable(card: Mapping[str, Any]) -> str:
+    """The card as Markdown."""
+    found, image, classes = card["found"], card["input"], card["classes"]
+    channels, height, width = image["shape"]
+    seen = [*classes[:12], "..."] if len(classes) > 12 else classes
+    return _CARD.format(
+        name=card["name"],
+        found=(
+            f"Trial {found['trial']} of the search, key `{card['key']}`; its score was {found['score']:.4f} after "
+            f"{found['budget_epochs']} epochs."
+        ),
+        validation=_accuracy(card["validation"]),
+        test=_accuracy(card["test"]),
+        params=card["params"],
+        flops=card["flops"],
+        flops_unit=card["flops_unit"],
+        input=f"{channels} x {height} x {width} (channels, height, width), values 0..255",
+        num_classes=len(classes),
+        classes=", ".join(seen),
+        data=_data(card["split"]),
+        channels=channels,
+        height=height,
+        width=width,
+        lineage=_lineage(found),
+        structure=_listed(card["architecture"]["structure"]),
+        operators=_listed(card["architecture"]["operators"]),
+        training=_listed({"seed": found["seed"], "epochs": found["budget_epochs"], **card["training"]}),
+        num_checked=card["verification"]["num_images"],
+        difference=card["verification"]["max_abs_difference"],
+        versions=", ".join(f"{name} {version}" for name, version in card["versions"].items()),
+    )
+
+
+def _accuracy(value: Mapping[str, Any]) -> str:
+    return f"{value['accuracy']:.4f} on {value['num_images']:,} images"
+
+
+def _data(split: Mapping[str, Any]) -> str:
+    own = "the data's own" if split["test_indices"] is None else "carved out, its indices are in model_card.json"
+    return f"{split['source']}, {split['num_train']:,} images to train on; test split: {own}"
+
+
+def _lineage(found: Mapping[str, Any]) -> str:
+    text = (
+        f"Proposed in turn {found['turn']} (phase {found['phase']}), bracket {found['bracket']}, rung {found['rung']}"
+    )
+    if len(found["lineage"]) > 1:
+        text += f"; it went on from trial {', which went on from trial '.join(map(str, found['lineage'][1:]))}"
+    if found["trained_again"]:
+        text += ". Its checkpoint was gone when it was exported; it was trained again from the same seed"
+    return f"{text}."
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} `{value}`" for name, value in values.items()) or "nothing searched"
