@@ -1,0 +1,95 @@
+"""How many workers there are and what each may use: one device, or a share of the cores.
+
+Reads `CUDA_VISIBLE_DEVICES` as CUDA does, in all its forms, so that it is the pool of devices. Refuses to import
+torch: who calls says how to count devices.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nasflow_cli.execute.protocol import Slot
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""`<microseconds or max> <period in microseconds>`: what a container or a batch system allows."""
+
+
+def device_slots(
+    workers: int | None,
+    children_per_device: int,
+    visible: str | None,
+    count_devices: Callable[[], int],
+    cores: int,
+) -> tuple[Slot, ...]:
+    """Return the slots of a machine, in the order in which they are best filled: over all devices first.
+
+    `workers` None fills the machine: `children_per_device` slots a device, or without a device one a core; a number
+    is kept, dealt out over the devices in turn. `visible` is the value of CUDA_VISIBLE_DEVICES, None when it is not
+    set. `count_devices` gives the number of CUDA devices; it is not called when `visible` leaves none, and a zero
+    means none whatever `visible` says. Each worker gets an equal share of `cores` as its number of threads. Slots
+    are named `cuda:<device>/<child>` or `cpu:<n>`. Raises ValueError for a number below 1.
+    """
+    for what, number in (("workers", workers), ("children per device", children_per_device), ("cores", cores)):
+        if number is not None and number < 1:
+            raise ValueError(f"{what}: at least 1, not {number}")
+    devices = _devices(visible, count_devices)
+    if not devices:
+        num_slots = cores if workers is None else workers
+        # Hidden also where there are some: a worker without a device must not take the first.
+        return tuple(_slot(f"cpu:{n}", "", cores // num_slots) for n in range(num_slots))
+    num_slots = len(devices) * children_per_device if workers is None else workers
+    places = [(devices[n % len(devices)], n // len(devices)) for n in range(num_slots)]
+    return tuple(_slot(f"cuda:{device}/{child}", device, cores // num_slots) for device, child in places)
+
+
+def visible_tokens(visible: str) -> tuple[str, ...]:
+    """Return the devices that a value of CUDA_VISIBLE_DEVICES names, each in a form that names it alone.
+
+    They are all indices, all `GPU-...` or all `MIG-...`; the list ends at the first entry that is something else
+    (-1, NoDevFiles, an empty one), as it does for CUDA. A device named twice counts once.
+    """
+    entries = [entry.strip() for entry in visible.split(",")]
+    kind = _kind(entries[0])
+    tokens: list[str] = []
+    for entry in entries:
+        if kind is None or _kind(entry) != kind:
+            break
+        tokens.append(str(int(entry)) if kind == "index" else entry)
+    return tuple(dict.fromkeys(tokens))
+
+
+def usable_cores(quota: Path = CGROUP_QUOTA) -> int:
+    """Return how many cores this process may use: its affinity, cut by the quota of its control group, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        allowed, period = quota.read_text(encoding="ascii").split()
+        limit = math.ceil(int(allowed) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # no such control group, or "max"
+        return cores
+    return max(1, min(cores, limit))
+
+
+def _devices(visible: str | None, count_devices: Callable[[], int]) -> tuple[str, ...]:
+    if visible is None:
+        return tuple(str(index) for index in range(count_devices()))
+    tokens = visible_tokens(visible)
+    return tokens if tokens and count_devices() > 0 else ()
+
+
+def _kind(entry: str) -> str | None:
+    if entry.isascii() and entry.isdigit():
+        return "index"
+    return next((prefix for prefix in ("GPU-", "MIG-") if entry.startswith(prefix)), None)
+
+
+def _slot(name: str, device: str, threads: int) -> Slot:
+    environment: Mapping[str, str] = {
+        "CUDA_VISIBLE_DEVICES": device,
+        **dict.fromkeys(THREAD_VARIABLES, str(max(1, threads))),
+    }
+    return Slot(name=name, environment=environment)
