@@ -1,0 +1,82 @@
+"""`folder`: one sub-folder of image files for each class, or `train/` and `test/` with such sub-folders each.
+
+Hidden entries and files of other types are skipped; a class folder without an image is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.errors import DataError
+from nasflow_cli.core.registry import DATASETS
+from nasflow_cli.train.data.checks import existing_folder
+from nasflow_cli.train.data.images import decode_images
+from nasflow_cli.train.data.values import Pixels, Positions, Source, Undecoded
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+
+_WANTED = "a folder with one sub-folder of images for each class"
+
+
+@DATASETS.register("folder")
+def folder(config: DataConfig) -> Source:
+    """Read class folders; sorted, their names are the classes. `test_path` goes before a `test/` beside `train/`.
+
+    `train/` counts as a split, and not as a class of that name, when it holds folders itself. Other folders beside it
+    (`val/`) are not read. Raises DataError for an empty class, or for test images of a class that training lacks.
+    """
+    root = existing_folder(config.path, "data.path", _WANTED)
+    test_root = None
+    if (root / "train").is_dir() and _folders(root / "train"):
+        root, test_root = root / "train", root / "test"
+    if config.test_path is not None:
+        test_root = existing_folder(config.test_path, "data.test_path", _WANTED)
+    classes = tuple(entry.name for entry in _folders(root))
+    if not classes:
+        raise DataError(f"{root} holds no class folders; put the images of each class in a sub-folder of its name")
+    train = _read(root, classes)
+    test = _read(test_root, classes) if test_root is not None and test_root.is_dir() else None
+    return Source(train=train, test=test, classes=classes)
+
+
+def _read(root: Path, classes: tuple[str, ...]) -> Undecoded:
+    """List the images of one split, class by class, by name."""
+    files: list[Path] = []
+    labels: list[int] = []
+    for entry in _folders(root):
+        if entry.name not in classes:
+            raise DataError(f"{entry}: there are no training images of class {entry.name!r}; add some, or remove it")
+        images = [file for file in _visible(entry) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if not images:
+            raise DataError(f"{entry} holds no image ({' '.join(sorted(SUFFIXES))}); add some, or remove the folder")
+        files += images
+        labels += [classes.index(entry.name)] * len(images)
+
+    def decode(positions: Positions) -> Pixels:
+        return decode_images(_encoded([files[position] for position in positions]), len(positions))
+
+    return Undecoded(labels=np.array(labels, dtype=np.int64), decode=decode)
+
+
+def _encoded(files: list[Path]) -> Iterator[tuple[int, str, bytes]]:
+    for position, file in enumerate(files):
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}") from error
+        yield position, str(file), data
+
+
+def _folders(root: Path) -> list[Path]:
+    return [entry for entry in _visible(root) if entry.is_dir()]
+
+
+def _visible(root: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{root} cannot be read: {error.strerror}") from error

@@ -1,0 +1,99 @@
+"""From the `data:` section to the three splits. What a source may hold is checked here, once for all readers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nasflow_cli.core.config import AugmentConfig, DataConfig
+from nasflow_cli.core.errors import ConfigError, DataError
+from nasflow_cli.core.registry import DATASETS
+from nasflow_cli.train.data.checks import encode_labels
+from nasflow_cli.train.data.splits import choose_splits
+from nasflow_cli.train.data.values import Labelled, Pixels, Source, Splits
+
+
+def load_splits(config: DataConfig) -> Splits:
+    """Read a source and split it; only images that are in some split are decoded.
+
+    The same configuration and files give the same splits. Raises MissingError when there is nothing at the path,
+    DataError when what is there cannot be used, and ConfigError for settings that do not fit the source.
+    """
+    source: Source = DATASETS[config.source].make(config)
+    _check(source)
+    own = source.test
+    chosen = choose_splits(source.train.labels, None if own is None else own.labels, source.classes, config)
+    # One decoding for all that comes from the same images: sizes and colours are compared in one place.
+    sizes = [len(chosen.train), len(chosen.validation)] + ([len(chosen.test)] if own is None else [])
+    order = np.concatenate([chosen.train, chosen.validation] + ([chosen.test] if own is None else []))
+    parts = _cut(source.train.take(order), sizes)
+    if own is not None:
+        parts.append(own.take(chosen.test))
+    train, validation, test = _alike(parts)
+    _check_augment(config.augment, train)
+    mean, std = statistics(train.images)
+    indices = tuple(map(int, chosen.test)) if own is None else None
+    return Splits(
+        train=train, validation=validation, test=test, classes=source.classes, mean=mean, std=std, test_indices=indices
+    )
+
+
+def statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in units of 0..255; the deviation is at least 1.
+
+    Exact: sums of whole numbers, in blocks, so that no copy of the images is made in floating point.
+    """
+    channels = images.shape[1]
+    histogram = np.zeros((channels, 256), dtype=np.int64)
+    for start in range(0, len(images), 1024):
+        block = images[start : start + 1024]
+        for channel in range(channels):
+            histogram[channel] += np.bincount(block[:, channel].reshape(-1), minlength=256)
+    values, count = np.arange(256, dtype=np.float64), histogram[0].sum()
+    mean = histogram @ values / count
+    variance = (histogram * (values[None] - mean[:, None]) ** 2).sum(axis=1) / count
+    return tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), 1.0).tolist())
+
+
+def _check(source: Source) -> None:
+    for name, part in (("train", source.train), ("test", source.test)):
+        if part is not None:
+            encode_labels(part.labels, source.classes, lambda row, name=name: f"{name} image {row}")  # type: ignore[misc]
+    if len(source.classes) < 2:
+        raise DataError(f"there is only one class ({', '.join(source.classes)}); a classifier needs at least two")
+
+
+def _cut(whole: Labelled, sizes: list[int]) -> list[Labelled]:
+    """Cut one array into consecutive parts, without copies."""
+    ends = np.cumsum(sizes)
+    return [
+        Labelled(images=whole.images[end - size : end], labels=whole.labels[end - size : end])
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+
+
+def _alike(parts: list[Labelled]) -> list[Labelled]:
+    """Give all parts the same channels: grey becomes colour where others are. Raises DataError for other sizes."""
+    first, last = parts[0].images.shape, parts[-1].images.shape
+    if first[2:] != last[2:]:
+        raise DataError(
+            f"training images are {first[3]}x{first[2]} pixels and test images {last[3]}x{last[2]}; "
+            "all images must have one size"
+        )
+    channels = max(part.images.shape[1] for part in parts)
+    return [
+        part
+        if part.images.shape[1] == channels
+        else Labelled(images=np.repeat(part.images, channels, axis=1), labels=part.labels)
+        for part in parts
+    ]
+
+
+def _check_augment(augment: AugmentConfig, train: Labelled) -> None:
+    height, width = train.images.shape[2:]
+    for key in ("crop", "cutout"):
+        pixels = getattr(augment, key)
+        if pixels >= min(height, width):
+            raise ConfigError(
+                f"data.augment.{key}: {pixels} pixels would blank whole images of {width}x{height}; "
+                f"set less than {min(height, width)}"
+            )

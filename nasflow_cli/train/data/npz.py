@@ -1,0 +1,159 @@
+"""`npz`: arrays that NumPy saved. Refuses pickled objects, and arrays larger than their file can hold.
+
+Keys are `x_train`, `y_train` and perhaps `x_test`, `y_test`; or `x`, `y`; or `images`, `labels`. Images are
+(n, height, width), or have their 1 or 3 channels second or last. They are uint8, or numbers whose range leaves no doubt
+about their scale.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.errors import DataError
+from nasflow_cli.core.registry import DATASETS
+from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing_file
+from nasflow_cli.train.data.values import Labelled, Source
+
+Array = npt.NDArray[Any]
+
+_WANTED = "an .npz file with x_train, y_train (x_test, y_test)"
+_TRAIN_KEYS = (("x_train", "y_train"), ("x", "y"), ("images", "labels"))
+_TEST_KEYS = (("x_test", "y_test"), ("x", "y"), ("images", "labels"))
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,  # an encrypted member; NotImplementedError: a compression that Python lacks
+    MemoryError,
+)
+
+
+@DATASETS.register("npz")
+def npz(config: DataConfig) -> Source:
+    """Read arrays; `test_path` goes before an `x_test` beside `x_train`. Raises DataError for what is not clear."""
+    path = existing_file(config.path, "data.path", _WANTED)
+    found = _pair(path, _TRAIN_KEYS)
+    if found is None:
+        raise DataError(f"{path} needs {_listed(_TRAIN_KEYS)}; it holds {', '.join(_members(path)) or 'nothing'}")
+    train, classes, scale = _split(path, found, None)
+    test_path, test_found = path, _pair(path, _TEST_KEYS[:1])
+    if config.test_path is not None:
+        test_path = existing_file(config.test_path, "data.test_path", _WANTED.replace("train", "test"))
+        test_found = _pair(test_path, _TEST_KEYS)
+        if test_found is None:
+            raise DataError(f"{test_path} needs {_listed(_TEST_KEYS)}; it holds {', '.join(_members(test_path))}")
+    if test_found is None:
+        return Source(train=train, test=None, classes=classes)
+    test, _, test_scale = _split(test_path, test_found, classes)
+    if test_scale != scale:
+        raise DataError(f"{path}: {found[0]} is in 0..{scale} and {test_path}: {test_found[0]} in 0..{test_scale}")
+    return Source(train=train, test=test, classes=classes)
+
+
+def _split(path: Path, keys: tuple[str, str], classes: tuple[str, ...] | None) -> tuple[Labelled, tuple[str, ...], int]:
+    """Read one pair of arrays. Return it, the class names, and 1 or 255: the top of the scale it was stored in."""
+    images, raw = (_array(path, key) for key in keys)
+    place = f"{path}: {keys[0]}"
+    if len(images) == 0:
+        raise DataError(f"{place} holds no images")
+    if len(images) != len(raw):
+        raise DataError(f"{place} has {len(images)} images, and {keys[1]} {len(raw)} labels; each image needs one")
+    labels, classes = encode_labels(raw, classes, lambda row: f"{path}: {keys[1]}, row {row}")
+    ordered = _channels_second(images, place)
+    scale = _scale(ordered, place)
+    if scale == 1:
+        pixels = np.rint(ordered * 255.0).astype(np.uint8)
+    else:
+        pixels = (np.rint(ordered) if ordered.dtype.kind == "f" else ordered).astype(np.uint8)
+    return Labelled(images=np.ascontiguousarray(pixels), labels=labels), classes, scale
+
+
+def _channels_second(images: Array, place: str) -> Array:
+    """View images as (n, channels, height, width)."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim != 4:
+        raise DataError(f"{place} has the shape {images.shape}; images are (n, h, w), (n, c, h, w) or (n, h, w, c)")
+    second, last = images.shape[1] in {1, 3}, images.shape[3] in {1, 3}
+    if second == last:
+        why = "both the second and the last axis" if second else "neither the second nor the last axis"
+        raise DataError(f"{place} has the shape {images.shape}, where {why} can be 1 or 3 channels")
+    return images if second else images.transpose(0, 3, 1, 2)
+
+
+def _scale(images: Array, place: str) -> int:
+    """Return 1 for fractions, 255 for grey levels. Raises DataError when the values may be either or neither."""
+    if images.dtype == np.uint8:
+        return 255
+    if images.dtype.kind not in "iuf" or images.size == 0:
+        raise DataError(f"{place} holds {images.dtype} {images.shape}; save uint8 images in 0..255")
+    low, high = float(images.min()), float(images.max())
+    if low >= 0 and high <= 255:  # false for NaN
+        if images.dtype.kind in "iu":
+            return 255
+        if high <= 1:
+            return 1
+        # Whole numbers, or numbers that reach far up, are grey levels; 3.7 as the largest is anybody's guess.
+        if high >= 128 or bool((images == np.floor(images)).all()):
+            return 255
+    raise DataError(
+        f"{place} holds {images.dtype} within {low:g}..{high:g}, which is neither 0..1 nor 0..255 for certain; "
+        "save uint8 images in 0..255"
+    )
+
+
+def _array(path: Path, key: str) -> Array:
+    """Read one array, after its header has said that it is plain, and no larger than the file allows."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            _check_header(f"{path}: {key}", member, archive.getinfo(f"{key}.npy").file_size)
+        with np.load(path, allow_pickle=False) as arrays:
+            array: Array = arrays[key]
+    except _DAMAGE as error:
+        raise DataError(f"{path}: {key} cannot be read: {error}; save it again with np.savez") from error
+    if array.ndim == 0:
+        raise DataError(f"{path}: {key} is a single value, not an array")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _check_header(place: str, member: Any, size: int) -> None:
+    version = np.lib.format.read_magic(member)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise DataError(f"{place} has the format version {version}; save it again with np.savez")
+    shape, _, dtype = readers[version](member)
+    if dtype.hasobject:
+        raise DataError(f"{place} holds Python objects, which can run code when read; save plain numbers or strings")
+    num_bytes = dtype.itemsize
+    for extent in shape:
+        num_bytes *= extent
+    if max(num_bytes, size) > MAX_BYTES:
+        raise DataError(f"{place} takes {max(num_bytes, size)} bytes, more than {MAX_BYTES >> 30} GiB; save less")
+    if num_bytes > size:
+        raise DataError(f"{place} is cut short: {shape} {dtype} takes {num_bytes} bytes, and it has {size}")
+
+
+def _members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except _DAMAGE as error:
+        raise DataError(f"{path} is not a whole .npz file: {error}; fetch or save it again") from error
+
+
+def _pair(path: Path, pairs: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
+    names = set(_members(path))
+    return next((pair for pair in pairs if names.issuperset(pair)), None)
+
+
+def _listed(pairs: tuple[tuple[str, str], ...]) -> str:
+    return ", or ".join(" and ".join(pair) for pair in pairs)

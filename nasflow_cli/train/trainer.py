@@ -1,0 +1,198 @@
+"""The training loop of one child. One class, no subclasses; no host synchronisation inside an epoch.
+
+Everything random in an epoch is drawn from (seed, epoch, purpose), so a child that goes on from a checkpoint does what
+it would have done uninterrupted. The rate is constant after its warm-up and what is scored is a moving average of the
+weights, so that every rung is an end and a beginning at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nasflow_cli.core.config import AugmentConfig, TrainingConfig
+from nasflow_cli.core.seeds import Purpose, derived_seed
+from nasflow_cli.core.trial import ErrorKind
+from nasflow_cli.train.augment import augment
+from nasflow_cli.train.checkpoint import flatten_optimizer, restore_optimizer
+from nasflow_cli.train.data import Labelled, Splits
+
+
+class DivergedError(Exception):
+    """Training produced a number that is not finite."""
+
+    error_kind: ErrorKind = "nan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Images of one split on the device: uint8 (n, channels, height, width), labels int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device, split: Labelled) -> Images:
+        """Copy a split to the device."""
+        images = torch.from_numpy(split.images).to(device).contiguous(memory_format=torch.channels_last)
+        return cls(images=images, labels=torch.from_numpy(split.labels).to(device))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """`accuracy` is a share of 1; `loss` is the mean cross-entropy in nats."""
+
+    accuracy: float
+    loss: float
+
+
+class Normalise(nn.Module):
+    """Raw 0..255 values to zero mean and unit deviation a channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, splits: Splits, device: torch.device) -> None:
+        super().__init__()
+        shape = (1, -1, 1, 1)
+        self.register_buffer("mean", torch.tensor(splits.mean, device=device).view(shape))
+        self.register_buffer("std", torch.tensor(splits.std, device=device).view(shape))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return float32 images."""
+        return (images.float() - self.mean) / self.std
+
+
+class Trainer:
+    """Trains one network, an epoch at a time."""
+
+    def __init__(
+        self, network: nn.Module, recipe: TrainingConfig, normalise: Normalise, seed: int, device: torch.device
+    ) -> None:
+        self.recipe = recipe
+        self.seed = seed
+        self.device = device
+        self.normalise = normalise
+        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._names = [name for name, value in self.network.state_dict().items() if value.is_floating_point()]
+        self._average = {name: self._live()[name].detach().clone() for name in self._names}
+        self._optimizer = self._make_optimizer()
+        self._autocast = recipe.precision == "bfloat16" or (recipe.precision == "auto" and _gains_from_bfloat16(device))
+        self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+    def _live(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.network.state_dict(keep_vars=True)
+        return state
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """Norms, biases and other vectors are not decayed: shrinking them regularises nothing."""
+        parameters = list(self.network.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        if self.recipe.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, fused=True)
+        return torch.optim.SGD(
+            groups,
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.momentum > 0,
+            fused=True,
+        )
+
+    def epoch(self, number: int, split: Images, changes: AugmentConfig) -> float:
+        """Train epoch `number` (from 0) and return the mean loss. Raises DivergedError when it is not finite."""
+        self.network.train()
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
+        augmenter = torch.Generator(self.device).manual_seed(derived_seed(self.seed, number, Purpose.AUGMENT))
+        torch.manual_seed(derived_seed(self.seed, number, Purpose.DROPOUT))
+        order = torch.randperm(len(split), generator=generator).to(self.device)
+        size = min(self.recipe.batch_size, len(split))
+        steps = len(split) // size
+        total = torch.zeros((), device=self.device)
+        for step in range(steps):
+            chosen = order[step * size : (step + 1) * size]
+            images = augment(split.images[chosen], changes, augmenter)
+            self._set_rate(number * steps + step, steps)
+            total += self._step(self.normalise(images), split.labels[chosen], number * steps + step)
+        mean = float(total) / steps
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training loss became {mean} in epoch {number + 1}")
+        return mean
+
+    def _step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            loss: Tensor = self._loss(self.network(images), labels)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
+        self._optimizer.step()
+        self._update_average(step)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        # The decay starts low and rises, so that short rungs are not scored by their random start.
+        decay = min(self.recipe.ema, (1 + step) / (10 + step)) if self.recipe.ema else 0.0
+        live = self._live()
+        torch._foreach_lerp_(list(self._average.values()), [live[name] for name in self._names], 1.0 - decay)
+
+    def _set_rate(self, step: int, steps_per_epoch: int) -> None:
+        warmup = self.recipe.warmup_epochs * steps_per_epoch
+        rate = self.recipe.learning_rate * min(1.0, (step + 1) / max(warmup, 1.0))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    @torch.no_grad()
+    def evaluate(self, split: Images, batch_size: int = 1024) -> Score:
+        """Score the averaged weights. Raises DivergedError when an output is not finite."""
+        self.network.eval()
+        logits = []
+        weights = {**self.network.state_dict(), **self._average}
+        for start in range(0, len(split), batch_size):
+            images = self.normalise(split.images[start : start + batch_size])
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+                logits.append(torch.func.functional_call(self.network, weights, (images,)).float())
+        outputs = torch.cat(logits)
+        loss = float(nn.functional.cross_entropy(outputs, split.labels))
+        if not math.isfinite(loss):
+            raise DivergedError(f"the validation loss is {loss}")
+        return Score(accuracy=float((outputs.argmax(1) == split.labels).double().mean()), loss=loss)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that `restore` needs: `model.*`, `average.*` and `optimizer.*`."""
+        return {
+            **{f"model.{name}": value for name, value in self.network.state_dict().items()},
+            **{f"average.{name}": value for name, value in self._average.items()},
+            **flatten_optimizer(self._optimizer),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from what `tensors` returned. Raises KeyError or RuntimeError when it is of another network."""
+        self.network.load_state_dict(_under("model.", tensors))
+        average = _under("average.", tensors)
+        for name in self._names:
+            self._average[name].copy_(average[name])
+        restore_optimizer(self._optimizer, tensors)
+
+
+def scored_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights that a score belongs to: the averaged ones, and what has no average (counters) as it is."""
+    return {**_under("model.", tensors), **_under("average.", tensors)}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _gains_from_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
