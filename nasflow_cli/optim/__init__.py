@@ -1,0 +1,1 @@
+"""Brackets, densities, BOHB and the turns. NumPy, ConfigSpace and hpbandster; no torch."""

@@ -1,0 +1,215 @@
+"""Two BOHBs take turns (GNAS, section 3.3): while one searches its half, the other half is held at what elites have.
+
+`ask` proposes and never runs, prints or writes. What it proposes is a function of the configuration, the history and
+the trial's number. It follows the history event by event, a resumed one exactly as a live one, so there is no state to
+save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from hpbandster.core.dispatcher import Job
+
+from nasflow_cli.core.architecture import Architecture
+from nasflow_cli.core.config import SearchConfig
+from nasflow_cli.core.errors import RunDirectoryError
+from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.seeds import Purpose, derived_seed, generator
+from nasflow_cli.core.space import HALVES, SearchSpace
+from nasflow_cli.core.trial import History, Phase, Proposal, Result, Trial
+from nasflow_cli.optim.bohb import HalfBOHB
+from nasflow_cli.optim.brackets import Bracket, SlotId
+from nasflow_cli.optim.fidelity import on_one_scale
+from nasflow_cli.optim.plan import planned_brackets
+from nasflow_cli.optim.proposals import Candidate, ExhaustedError, Proposer, Ranker
+
+
+class Alternating:
+    """The search engine: brackets of both searches, one after the other, as many open at once as workers need."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        seed: int,
+        space: SearchSpace,
+        is_feasible: Callable[[NetworkGraph], bool],
+        ranker: Ranker,
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.space = space
+        self.ranker = ranker
+        self.searches: dict[Phase, HalfBOHB] = {
+            half: HalfBOHB(space.half(half), config.density, derived_seed(seed, i, Purpose.PROPOSAL))
+            for i, half in enumerate(HALVES)
+        }
+        self.proposer = Proposer(config, space, self.searches, is_feasible)
+        self._plan = planned_brackets(config.budget, config.turn_brackets, config.trials)
+        self._brackets: list[Bracket] = []
+        self._open: list[Bracket] = []
+        self._architectures: dict[str, Architecture] = {}
+        self._scores: dict[object, dict[int, float | None]] = {}
+        self._latest: dict[SlotId, int] = {}
+        self._followed = 0
+        self._asked: Trial | None = None
+        self._replayed: Trial | None = None
+        self._exhausted = False
+        self._make: Callable[[Bracket, int], Architecture] = _no_slot
+
+    @property
+    def num_planned(self) -> int:
+        """Trials of all the brackets that fit into the budget."""
+        return sum(plan.num_trials for _, plan in self._plan)
+
+    def ask(self, history: History) -> Trial | None:
+        """The next trial, or None: the search is over, or only results can tell what is next.
+
+        Asked again without the trial being recorded, it returns the same one. Raises RunDirectoryError when the
+        history is not one that this configuration can have produced.
+        """
+        self._follow(history)
+        if self._asked is None:
+            self._asked = self._next(history, len(history.trials))
+        return self._asked
+
+    def reason(self, history: History) -> str | None:
+        """Why the search is over, or None while it is not."""
+        if history.pending() or self._asked is not None:
+            return None
+        return "the space has no more members to propose" if self._exhausted else "all brackets are finished"
+
+    def wanted_checkpoints(self, history: History) -> set[int]:
+        """Trials whose checkpoints may still be gone on from."""
+        self._follow(history)
+        slots = {slot for bracket in self._open for slot in bracket.may_promote()}
+        wanted = {number for slot, number in self._latest.items() if slot in slots}
+        for trial in history.pending():
+            wanted.add(trial.number)
+            if trial.parent is not None:
+                wanted.add(trial.parent)
+        return wanted
+
+    def _follow(self, history: History) -> None:
+        while self._followed < len(history.events):
+            event = history.events[self._followed]
+            self._followed += 1
+            if isinstance(event, Result):
+                self._learn(history.trials[event.trial], event)
+            elif self._asked is not None:
+                if event != self._asked:
+                    raise ValueError("another trial was recorded than the one that was asked")
+                self._asked = None
+            else:
+                self._replay(history, event)
+
+    def _replay(self, history: History, recorded: Trial) -> None:
+        """Bring the brackets to where they were after they had asked for a recorded trial."""
+        self._replayed = recorded
+        again = self._next(history, recorded.number)
+        self._replayed = None
+        if again is None or (again.slot, again.budget, again.key) != (recorded.slot, recorded.budget, recorded.key):
+            raise RunDirectoryError(
+                f"trial {recorded.number} of the journal is not one that this configuration proposes; "
+                "the journal belongs to another configuration or version of nasflow"
+            )
+
+    def _learn(self, trial: Trial, result: Result) -> None:
+        bracket = self._brackets[trial.bracket]
+        bracket.told(trial, trial.architecture, result)
+        for half in HALVES:
+            job = Job(trial.slot, config=getattr(trial.architecture, half), budget=trial.budget)
+            job.result = None if result.score is None else {"loss": -result.score, "info": {}}
+            self.searches[half].new_result(job)
+        self._scores.setdefault(trial.key, {})[trial.budget] = result.score
+        self._architectures[trial.key] = trial.architecture
+        self._open = [each for each in self._open if not each.is_finished]
+
+    def _elites(self) -> list[Architecture]:
+        values = on_one_scale(self._scores)
+        best = sorted((key for key in values if np.isfinite(values[key])), key=lambda key: -values[key])
+        return [self._architectures[str(key)] for key in best[: self.config.elites]]
+
+    def _next(self, history: History, number: int) -> Trial | None:
+        made: list[Candidate] = []
+        proposals: list[Proposal] = []
+
+        def new(bracket: Bracket, budget: int) -> Architecture:
+            candidate, proposal = self._new(bracket.phase, budget, history, number)
+            made.append(candidate)
+            proposals.append(proposal)
+            return candidate.architecture
+
+        self._make = new
+        waiting = list(self._open)
+        while (bracket := waiting.pop(0) if waiting else self._open_bracket()) is not None:
+            try:
+                run = bracket.next_run()
+            except ExhaustedError:
+                self._exhausted = True
+                continue
+            if run is None:
+                continue
+            slot, architecture, budget, rung = run
+            parent = self._latest.get(slot)
+            self._latest[slot] = number
+            return Trial(
+                number=number,
+                architecture=architecture,
+                key=made[0].key if parent is None else history.trials[parent].key,
+                budget=budget,
+                seed=derived_seed(self.seed, number, Purpose.TRAINING)
+                if parent is None
+                else history.trials[parent].seed,
+                phase=bracket.phase,
+                turn=bracket.turn,
+                bracket=bracket.number,
+                rung=rung,
+                slot=slot,
+                parent=parent,
+                proposal=proposals[0] if proposals else Proposal(source="promotion", why="promotion"),
+            )
+        return None
+
+    def _open_bracket(self) -> Bracket | None:
+        """Open the next bracket of the plan; every open one waits for results, and a worker has nothing to do."""
+        if len(self._brackets) == len(self._plan) or self._exhausted:
+            return None
+        turn, plan = self._plan[len(self._brackets)]
+        bracket = Bracket(len(self._brackets), turn, plan, lambda budget: self._make(bracket, budget))
+        self._brackets.append(bracket)
+        self._open.append(bracket)
+        return bracket
+
+    def _new(self, phase: Phase, budget: int, history: History, number: int) -> tuple[Candidate, Proposal]:
+        if self._replayed is not None:
+            return self._recorded(self._replayed)
+        if self._exhausted:
+            raise ExhaustedError
+        known = {trial.key for trial in history.trials}
+        pool = self.proposer.pool(phase, self._elites(), known, generator(self.seed, number, Purpose.PROPOSAL))
+        judgement = self.ranker.judge(pool, budget, history, number)
+        chosen = judgement.chosen or 0
+        proposal = Proposal(
+            source=pool[chosen].source,
+            ranked=len(pool),
+            fitted_on=judgement.fitted_on,
+            correlation=judgement.correlation,
+            predicted=judgement.predicted[chosen] if judgement.predicted else None,
+            filtered=judgement.chosen is not None,
+            why=judgement.why,
+        )
+        return pool[chosen], proposal
+
+    def _recorded(self, trial: Trial) -> tuple[Candidate, Proposal]:
+        """What was proposed then. A recorded promotion means that no new slot could be filled at that moment."""
+        if trial.parent is not None or trial.proposal.source == "promotion":
+            raise ExhaustedError
+        graph = self.space.graph(trial.architecture)
+        source = trial.proposal.source
+        return Candidate(architecture=trial.architecture, graph=graph, key=graph.key(), source=source), trial.proposal
+
+
+def _no_slot(bracket: Bracket, budget: int) -> Architecture:
+    raise AssertionError(f"bracket {bracket.number} proposes only while a trial is asked for")

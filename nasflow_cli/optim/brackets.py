@@ -1,0 +1,56 @@
+"""Running brackets: hpbandster's SuccessiveHalving keeps the books, told of our trials and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hpbandster.core.dispatcher import Job
+from hpbandster.optimizers.iterations.successivehalving import SuccessiveHalving
+
+from nasflow_cli.core.trial import Result, Trial
+from nasflow_cli.optim.plan import BracketPlan, turn_phase
+
+SlotId = tuple[int, int, int]
+
+
+class Bracket:
+    """A running bracket: hpbandster's SuccessiveHalving, told of our trials and results."""
+
+    def __init__(self, number: int, turn: int, plan: BracketPlan, propose: Callable[[int], Any]) -> None:
+        self.number = number
+        self.turn = turn
+        self.phase = turn_phase(turn)
+        self.plan = plan
+        self._halving = SuccessiveHalving(
+            HPB_iter=number,
+            num_configs=list(plan.counts),
+            budgets=list(plan.budgets),
+            config_sampler=lambda budget: (propose(int(budget)), {}),
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every rung is over."""
+        return bool(self._halving.is_finished)
+
+    def next_run(self) -> tuple[SlotId, Any, int, int] | None:
+        """Return (slot, configuration, budget, rung) of the next run, or None while results are awaited."""
+        run = self._halving.get_next_run()
+        if run is None:
+            return None
+        slot, configuration, budget = run
+        return slot, configuration, int(budget), self.plan.budgets.index(int(budget))
+
+    def told(self, trial: Trial, configuration: Any, result: Result) -> Job:
+        """Record a result; a failed trial has none in hpbandster's books. Returns hpbandster's job."""
+        job = Job(trial.slot, config=configuration, budget=trial.budget)
+        job.timestamps = {"submitted": result.started, "started": result.started, "finished": result.finished}
+        job.result = None if result.score is None else {"loss": -result.score, "info": {}}
+        job.exception = result.error
+        self._halving.register_result(job)
+        return job
+
+    def may_promote(self) -> set[SlotId]:
+        """Slots whose checkpoints may still be asked for."""
+        return {slot for slot, datum in self._halving.data.items() if datum.status in ("QUEUED", "RUNNING", "REVIEW")}

@@ -1,0 +1,77 @@
+"""What Hyperband will run (Li et al. 2018, algorithm 1), known before anything runs. Plain values; no hpbandster here.
+
+hpbandster's first rung is floor((s_max + 1) / (s + 1)) * eta ** s, where the paper takes one
+ceiling around the whole; ours is hpbandster's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from nasflow_cli.core.config import BudgetConfig
+from nasflow_cli.core.trial import Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BracketPlan:
+    """One bracket: how many configurations run at each rung, and for how many epochs in all."""
+
+    counts: tuple[int, ...]
+    budgets: tuple[int, ...]
+
+    @property
+    def num_trials(self) -> int:
+        """Trainings in the bracket, promotions included."""
+        return sum(self.counts)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that the bracket pays for when promoted children go on from their checkpoints."""
+        steps = [self.budgets[0], *(b - a for a, b in itertools.pairwise(self.budgets))]
+        return sum(count * step for count, step in zip(self.counts, steps, strict=True))
+
+
+def rung_budgets(config: BudgetConfig) -> tuple[int, ...]:
+    """The geometric ladder of budgets that ends at the largest: max / eta ** k, rounded, at least min."""
+    budgets = [config.max]
+    while True:
+        lower = round(config.max / config.eta ** len(budgets))
+        if lower < config.min or lower < 1 or lower >= budgets[0]:
+            return tuple(budgets)
+        budgets.insert(0, lower)
+
+
+def hyperband(config: BudgetConfig) -> tuple[BracketPlan, ...]:
+    """One round of brackets, the most exploratory first."""
+    budgets = rung_budgets(config)
+    s_max = len(budgets) - 1
+    plans = []
+    for s in range(s_max, -1, -1):
+        first = ((s_max + 1) // (s + 1)) * config.eta**s
+        counts = tuple(max(int(first * config.eta**-i), 1) for i in range(s + 1))
+        plans.append(BracketPlan(counts=counts, budgets=budgets[s_max - s :]))
+    return tuple(plans)
+
+
+def turn_phase(turn: int) -> Phase:
+    """Whose turn it is. The search of structures begins."""
+    return "structure" if turn % 2 == 0 else "operators"
+
+
+def planned_brackets(config: BudgetConfig, turn_brackets: int, num_trials: int) -> list[tuple[int, BracketPlan]]:
+    """The turn and plan of every bracket that fits whole into `num_trials` trials, in order.
+
+    Each search goes through Hyperband's round on its own: its first bracket is the most exploratory one.
+    """
+    plans, used = hyperband(config), 0
+    chosen: list[tuple[int, BracketPlan]] = []
+    while True:
+        number = len(chosen)
+        turn = number // turn_brackets
+        own = (turn // 2) * turn_brackets + number % turn_brackets
+        plan = plans[own % len(plans)]
+        if used + plan.num_trials > num_trials:
+            return chosen
+        chosen.append((turn, plan))
+        used += plan.num_trials

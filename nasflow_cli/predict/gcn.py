@@ -1,0 +1,182 @@
+"""The graph convolutional predictor (GNAS, section 3.4), on DGL: an ensemble that learns to order, not to regress.
+
+Messages run along the edges and against them, in layers with a residual and a layer norm; the budget is an input of
+the readout, so that results of every rung teach it. Trained on the CPU with a pairwise logistic loss over results of
+equal budget (RankNet, Burges et al. 2005), weighted to the better half of a pair being good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nasflow_cli.core.config import PredictorConfig
+from nasflow_cli.predict._dgl import dgl
+from nasflow_cli.predict.encode import NUM_SCALARS, EncodedGraph, Vocabulary, batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Distinct graphs on DGL, forwards and backwards, each with the inverse of its nodes' in-degrees (nodes, 1)."""
+
+    forward: dgl.DGLGraph
+    backward: dgl.DGLGraph
+    forward_scale: Tensor
+    backward_scale: Tensor
+    codes: Tensor
+    scalars: Tensor
+    num_nodes: Tensor
+
+
+def inputs(graphs: Sequence[EncodedGraph]) -> Inputs:
+    """Batch graphs for the networks."""
+    together = batch(graphs)
+    source, target = (torch.from_numpy(row) for row in together.edges)
+    num_nodes = torch.from_numpy(together.num_nodes)
+    directions, scales = [], []
+    for edges in ((source, target), (target, source)):
+        graph = dgl.graph(edges, num_nodes=len(together.codes))
+        graph.set_batch_num_nodes(num_nodes)
+        graph.set_batch_num_edges(torch.from_numpy(together.num_edges))
+        directions.append(graph)
+        scales.append(1.0 / graph.in_degrees().clamp(min=1).float().unsqueeze(1))
+    return Inputs(
+        forward=directions[0],
+        backward=directions[1],
+        forward_scale=scales[0],
+        backward_scale=scales[1],
+        codes=torch.from_numpy(together.codes),
+        scalars=torch.from_numpy(together.scalars),
+        num_nodes=num_nodes,
+    )
+
+
+class Members(nn.Module):
+    """A linear layer of each member of the ensemble: (members, n, in) to (members, n, out)."""
+
+    def __init__(self, num_members: int, num_in: int, num_out: int) -> None:
+        super().__init__()
+        bound = num_in**-0.5
+        self.weight = nn.Parameter(torch.empty(num_members, num_in, num_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(num_members, 1, num_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply each member's own weights."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class Layer(nn.Module):
+    """h + relu(W h + U mean over predecessors + V mean over successors), normalised (Kipf and Welling 2017)."""
+
+    def __init__(self, num_members: int, width: int) -> None:
+        super().__init__()
+        self.mix = Members(num_members, 3 * width, width)
+        self.gain = nn.Parameter(torch.ones(num_members, 1, width))
+        self.shift = nn.Parameter(torch.zeros(num_members, 1, width))
+
+    def forward(self, data: Inputs, h: Tensor) -> Tensor:
+        """Node states (members, nodes, width) to node states."""
+        # One sparse product serves all members: they read the same graphs.
+        flat = h.transpose(0, 1).reshape(h.shape[1], -1)
+        sums = [dgl.ops.copy_u_sum(data.forward, flat) * data.forward_scale]
+        sums.append(dgl.ops.copy_u_sum(data.backward, flat) * data.backward_scale)
+        messages = [each.view(h.shape[1], h.shape[0], -1).transpose(0, 1) for each in sums]
+        mixed = h + torch.relu(self.mix(torch.cat([h, *messages], dim=2)))
+        return nn.functional.layer_norm(mixed, mixed.shape[-1:]) * self.gain + self.shift
+
+
+class GraphNetworks(nn.Module):
+    """The members of an ensemble, side by side. Only the order of values at equal budget means anything."""
+
+    def __init__(self, vocabulary: Vocabulary, config: PredictorConfig) -> None:
+        super().__init__()
+        members, width = config.ensemble, config.width
+        self.words = nn.ModuleList(nn.Embedding(size, members * width) for size in vocabulary.sizes)
+        self.scalars = nn.Linear(NUM_SCALARS, members * width)
+        self.layers = nn.ModuleList(Layer(members, width) for _ in range(config.layers))
+        self.hidden = Members(members, 2 * width + 1, width)
+        self.value = Members(members, width, 1)
+        self._members = members
+
+    def forward(self, data: Inputs, which: Tensor, budgets: Tensor) -> Tensor:
+        """Values (members, n) of the n pairs of a graph (its number in `data`) and a budget (as log2)."""
+        flat: Tensor = self.scalars(data.scalars)
+        for column, words in enumerate(self.words):
+            flat = flat + words(data.codes[:, column])
+        h = flat.view(len(flat), self._members, -1).transpose(0, 1)
+        for layer in self.layers:
+            h = layer(data, h)
+        flat = h.transpose(0, 1).reshape(h.shape[1], -1)
+        mean = dgl.readout.segment.segment_reduce(data.num_nodes, flat, reducer="mean")
+        last = flat[torch.cumsum(data.num_nodes, 0) - 1]
+        pooled = [each[which].view(len(which), self._members, -1).transpose(0, 1) for each in (mean, last)]
+        budget = budgets.view(1, -1, 1).expand(self._members, -1, 1)
+        values: Tensor = self.value(torch.relu(self.hidden(torch.cat([*pooled, budget], dim=2)))).squeeze(2)
+        return values
+
+
+def ranking_loss(values: Tensor, better: Tensor, worse: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean over pairs of log(1 + exp(worse - better)), summed over the members (members, n)."""
+    losses = nn.functional.softplus(values[:, worse] - values[:, better])
+    return (losses * weights).sum() / weights.sum()
+
+
+def comparable_pairs(scores: NDArray[np.float64], budgets: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs (better, worse) of equal budget and different score, and a weight that grows with the better one's rank."""
+    better, worse = np.nonzero((scores[:, None] > scores[None, :]) & (budgets[:, None] == budgets[None, :]))
+    share = (scores[:, None] >= scores[None, :]) & (budgets[:, None] == budgets[None, :])
+    quantile = share.sum(1) / np.maximum((budgets[:, None] == budgets[None, :]).sum(1), 1)
+    weights = torch.from_numpy(quantile[better].astype(np.float32)) ** 2
+    return torch.from_numpy(better), torch.from_numpy(worse), weights
+
+
+class Ensemble:
+    """Networks fitted from different starts; their disagreement is the uncertainty."""
+
+    def __init__(self, networks: GraphNetworks) -> None:
+        self.networks = networks
+
+    @torch.no_grad()
+    def values(self, graphs: Sequence[EncodedGraph], budgets: Sequence[int]) -> NDArray[np.float64]:
+        """Values (members, n) of graphs, each at its budget (epochs)."""
+        data, which, logs = _pairs(graphs, budgets)
+        return np.asarray(self.networks(data, which, logs).numpy(), dtype=np.float64)
+
+
+def _pairs(graphs: Sequence[EncodedGraph], budgets: Sequence[int]) -> tuple[Inputs, Tensor, Tensor]:
+    """Distinct graphs, and for each pair the number of its graph and the log2 of its budget."""
+    distinct = {id(graph): graph for graph in graphs}
+    number = {name: i for i, name in enumerate(distinct)}
+    which = torch.tensor([number[id(graph)] for graph in graphs])
+    return inputs(list(distinct.values())), which, torch.tensor(budgets, dtype=torch.float32).log2()
+
+
+def fit(
+    graphs: Sequence[EncodedGraph],
+    budgets: Sequence[int],
+    scores: Sequence[float],
+    vocabulary: Vocabulary,
+    config: PredictorConfig,
+    seed: int,
+) -> Ensemble | None:
+    """Fit an ensemble, from `seed` alone. None when no two results can be compared."""
+    better, worse, weights = comparable_pairs(np.array(scores, dtype=np.float64), np.array(budgets, dtype=np.int64))
+    if len(better) == 0:
+        return None
+    data, which, logs = _pairs(graphs, budgets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        networks = GraphNetworks(vocabulary, config)
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=config.learning_rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
+    for _ in range(config.epochs):
+        optimizer.zero_grad(set_to_none=True)
+        ranking_loss(networks(data, which, logs), better, worse, weights).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return Ensemble(networks.eval())

@@ -1,0 +1,137 @@
+"""The surrogate between search and training: ranks a pool by the graph network, while its word can be trusted.
+
+What it expects of a trial is journalled before the trial runs; the rank correlation between those expectations and
+what came of them decides whether it may choose. A fixed share of slots never goes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasflow_cli.core.config import PredictorConfig
+from nasflow_cli.core.seeds import Purpose, derived_seed, generator
+from nasflow_cli.core.space import SearchSpace
+from nasflow_cli.core.trial import History
+from nasflow_cli.optim.proposals import Candidate, Judgement
+from nasflow_cli.predict.encode import EncodedGraph, Encoder, Vocabulary
+from nasflow_cli.predict.gcn import Ensemble, fit
+
+
+class GraphRanker:
+    """Learns from all results of all budgets, in the order in which they came."""
+
+    def __init__(self, config: PredictorConfig, seed: int, space: SearchSpace) -> None:
+        self.config = config
+        self.seed = seed
+        self.space = space
+        self.vocabulary = vocabulary_of(space)
+        self._encoder = Encoder(self.vocabulary)
+        self._encoded: dict[str, EncodedGraph] = {}
+        self._fitted: tuple[int, Ensemble | None] = (0, None)
+
+    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
+        """Judge a pool; see `optim.proposals.Ranker`. Thompson choice: one member of the ensemble decides each slot."""
+        correlation = measured_correlation(history, self.config)
+        results = list(history.scored())
+        fitted_on = self._due(len(results))
+        if fitted_on == 0:
+            return Judgement(chosen=None, why="cold", correlation=correlation)
+        ensemble = self._ensemble(history, fitted_on)
+        if ensemble is None:
+            return Judgement(chosen=None, why="cold", correlation=correlation)
+        values = ensemble.values([self._encode(c.key, c) for c in pool], [budget] * len(pool))
+        predicted = self._in_score_units(ensemble, values.mean(0), history, budget, fitted_on)
+        rng = generator(self.seed, number, Purpose.CHOICE)
+        bypassed, member = bool(rng.random() < self.config.bypass), int(rng.integers(len(values)))
+        trusted = correlation is not None and correlation >= self.config.min_correlation
+        why = "untrusted" if not trusted else "bypass" if bypassed else "predictor"
+        return Judgement(
+            chosen=int(values[member].argmax()) if why == "predictor" else None,
+            why=why,
+            fitted_on=fitted_on,
+            correlation=correlation,
+            predicted=tuple(float(value) for value in predicted),
+        )
+
+    def _due(self, num_results: int) -> int:
+        """How many results it is fitted on when so many are known: a function of the number alone."""
+        if num_results < self.config.min_results:
+            return 0
+        steps = (num_results - self.config.min_results) // self.config.refit_every
+        return self.config.min_results + steps * self.config.refit_every
+
+    def _ensemble(self, history: History, fitted_on: int) -> Ensemble | None:
+        if self._fitted[0] != fitted_on:
+            known = list(history.scored())[:fitted_on]
+            ensemble = fit(
+                [self._encode(trial.key, trial) for trial, _ in known],
+                [trial.budget for trial, _ in known],
+                [float(result.score or 0.0) for _, result in known],
+                self.vocabulary,
+                self.config,
+                derived_seed(self.seed, fitted_on, Purpose.PREDICTOR),
+            )
+            self._fitted = (fitted_on, ensemble)
+        return self._fitted[1]
+
+    def _encode(self, key: str, of: object) -> EncodedGraph:
+        if key not in self._encoded:
+            graph = of.graph if isinstance(of, Candidate) else self.space.graph(of.architecture)  # type: ignore[attr-defined]
+            self._encoded[key] = self._encoder.encode(graph)
+        return self._encoded[key]
+
+    def _in_score_units(
+        self, ensemble: Ensemble, values: NDArray[np.float64], history: History, budget: int, fitted_on: int
+    ) -> NDArray[np.float64]:
+        """Values on the scale of the scores at `budget`, by a line through the results that were learned from.
+
+        A ranking loss leaves each fit its own scale; without this, expectations of different fits could not be
+        compared with each other.
+        """
+        known = [(trial, result) for trial, result in list(history.scored())[:fitted_on] if trial.budget == budget]
+        if len(known) < 3:
+            known = list(history.scored())[:fitted_on]
+        scores = np.array([result.score for _, result in known], dtype=np.float64)
+        fitted = ensemble.values([self._encode(t.key, t) for t, _ in known], [t.budget for t, _ in known]).mean(0)
+        spread = float(fitted.std())
+        slope = float(np.mean((fitted - fitted.mean()) * (scores - scores.mean())) / spread**2) if spread > 0 else 0.0
+        expected: NDArray[np.float64] = scores.mean() + max(slope, 0.0) * (values - fitted.mean())
+        return expected
+
+
+def measured_correlation(history: History, config: PredictorConfig) -> float | None:
+    """Kendall's tau-a between what was expected of trials and what they scored; None while too few can be compared.
+
+    Only expectations that were written down before the trial ran count. Pairs of equal budget and different scores
+    among the latest `window` of them are compared.
+    """
+    said = [
+        (trial.budget, float(trial.proposal.predicted), float(result.score or 0.0))
+        for trial, result in history.scored()
+        if trial.proposal.predicted is not None
+    ][-config.window :]
+    if len(said) < 2:
+        return None
+    budgets, predicted, scores = (np.array(column) for column in zip(*said, strict=True))
+    upper = np.triu(np.ones((len(said), len(said)), dtype=bool), 1)
+    comparable = upper & (budgets[:, None] == budgets[None, :]) & (scores[:, None] != scores[None, :])
+    if comparable.sum() < config.min_pairs:
+        return None
+    agreement = np.sign(predicted[:, None] - predicted[None, :]) * np.sign(scores[:, None] - scores[None, :])
+    return float(agreement[comparable].mean())
+
+
+def vocabulary_of(space: SearchSpace) -> Vocabulary:
+    """Every word that a node of the space can carry, sorted."""
+    config = space.config
+    operations = {config.stem.operation, *(stage.transition for stage in config.stages)}
+    for cell in config.cells.values():
+        operations.update(str(choice) for choice in cell.operations.choices)
+    return Vocabulary(
+        operations=tuple(sorted(operations)),
+        activations=tuple(sorted(str(choice) for choice in config.activation.choices.choices)),
+        initialisations=tuple(sorted(str(choice) for choice in config.initialisation.choices.choices)),
+    )
