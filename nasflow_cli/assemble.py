@@ -1,0 +1,292 @@
+"""The composition root: an experiment becomes live objects. The only module that knows which classes are played.
+
+Everything a search needs is checked here before a run directory exists: names, data, and that the space has members.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nasflow_cli
+import nasflow_cli.execute
+import nasflow_cli.nets
+import nasflow_cli.train.child
+import nasflow_cli.train.data
+from nasflow_cli.core.config import ExperimentConfig, load_experiment
+from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.registry import EXECUTORS, load_plugins
+from nasflow_cli.core.seeds import Purpose, generator
+from nasflow_cli.core.space import HALVES, SearchSpace
+from nasflow_cli.core.space_config import Limits
+from nasflow_cli.execute.devices import device_slots, usable_cores
+from nasflow_cli.execute.protocol import Executor, Slot
+from nasflow_cli.nets.cost import Cost, cost
+from nasflow_cli.nets.operations import operation_facts
+from nasflow_cli.optim.alternating import Alternating
+from nasflow_cli.optim.plan import planned_brackets
+from nasflow_cli.optim.proposals import NoRanker, Ranker
+from nasflow_cli.predict.ranker import GraphRanker
+from nasflow_cli.search import Observer, Search, Stop
+from nasflow_cli.store.files import make_directory, write_whole
+from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history_of, read_events
+from nasflow_cli.store.lock import RunLock
+from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
+from nasflow_cli.train.data import Splits, load_splits
+
+FEASIBILITY_SAMPLES = 500
+"""Members drawn to find one that satisfies the constraints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A checked experiment: its data is readable and its space has members that may be trained."""
+
+    config: ExperimentConfig
+    space: SearchSpace
+    splits: Splits
+    feasible_share: float
+    cost_range: tuple[Cost, Cost]
+
+    def cost(self, graph: NetworkGraph) -> Cost:
+        """What a member costs on this data."""
+        return cost(graph, self.splits.input_shape, self.splits.num_classes)
+
+    def is_feasible(self, graph: NetworkGraph) -> bool:
+        """Whether a member satisfies every constraint."""
+        return graph.is_connected and not violations(self.config, self.cost(graph))
+
+
+def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
+    """Read an experiment file, with its plug-ins. Raises ConfigError that lists every mistake with its place."""
+    return load_experiment(path, overrides, load_plugins)
+
+
+def check(config: ExperimentConfig) -> Experiment:
+    """Check all that can be checked short of training. Raises ConfigError, DataError or MissingError."""
+    space = SearchSpace(config.space, operation_facts())
+    for half in HALVES:
+        if not space.half(half):
+            raise ConfigError(f"space: the {half} half has nothing to search; give one of its domains two values")
+    if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
+        raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
+    splits = load_splits(config.data)
+    share, low, high = _feasible(config, space, splits)
+    return Experiment(config=config, space=space, splits=splits, feasible_share=share, cost_range=(low, high))
+
+
+def violations(config: ExperimentConfig, about: Cost) -> list[str]:
+    """Every constraint that a cost breaks, in words."""
+    constraints = config.space.constraints
+    return [
+        f"{name} {number:,} is {'below' if limits.min is not None and number < limits.min else 'above'} {bound:,.0f}"
+        for name, limits, number in (
+            ("params", constraints.params, about.params),
+            ("flops", constraints.flops, about.flops),
+        )
+        if (bound := _broken(limits, number)) is not None
+    ]
+
+
+def _broken(limits: Limits, number: int) -> float | None:
+    if limits.min is not None and number < limits.min:
+        return limits.min
+    return limits.max if limits.max is not None and number > limits.max else None
+
+
+def _feasible(config: ExperimentConfig, space: SearchSpace, splits: Splits) -> tuple[float, Cost, Cost]:
+    """Share of sampled members that may be trained, and the range of their costs. Raises ConfigError for none."""
+    found: list[Cost] = []
+    nearest: tuple[float, str] | None = None
+    for number in range(FEASIBILITY_SAMPLES):
+        graph = space.graph(space.sample(generator(config.seed, number, Purpose.FEASIBLE)))
+        if not graph.is_connected:
+            continue
+        about = cost(graph, splits.input_shape, splits.num_classes)
+        broken = violations(config, about)
+        if not broken:
+            found.append(about)
+            continue
+        miss = sum(_distance(config, about))
+        if nearest is None or miss < nearest[0]:
+            nearest = (miss, "; ".join(broken))
+    if not found:
+        hint = (
+            f"the nearest miss: {nearest[1]}" if nearest else "in every one nothing of the image reaches the classifier"
+        )
+        raise ConfigError(
+            f"space.constraints: none of {FEASIBILITY_SAMPLES} sampled members satisfies them; {hint}. "
+            "Widen the constraints or the domains"
+        )
+    low = Cost(params=min(c.params for c in found), flops=min(c.flops for c in found))
+    high = Cost(params=max(c.params for c in found), flops=max(c.flops for c in found))
+    return len(found) / FEASIBILITY_SAMPLES, low, high
+
+
+def _distance(config: ExperimentConfig, about: Cost) -> Iterator[float]:
+    constraints = config.space.constraints
+    for limits, number in ((constraints.params, about.params), (constraints.flops, about.flops)):
+        bound = _broken(limits, number)
+        yield 0.0 if bound is None else abs(number - bound) / max(bound, 1.0)
+
+
+def slots(config: ExperimentConfig) -> tuple[Slot, ...]:
+    """The device slots that the experiment will use on this machine."""
+    settings = config.executor
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return device_slots(
+        settings.workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores()
+    )
+
+
+def new_run(experiment: Experiment, source: Path, run_directory: Path | None) -> RunDirectory:
+    """Make a run directory, or take the named one. Raises ConfigError when it belongs to another experiment."""
+    config = experiment.config
+    if run_directory is None:
+        run = create_run_directory(Path(config.runs), config.name, datetime.now(timezone.utc))
+    else:
+        run = RunDirectory(run_directory)
+        if run.journal.exists() or run.resolved_config.exists():
+            return run
+        if run_directory.exists() and any(run_directory.iterdir()):
+            raise ConfigError(f"{run_directory} is not empty and not a run directory; name another with --run-dir")
+        make_directory(run_directory)
+    write_whole(run.config, source.read_bytes())
+    write_whole(run.resolved_config, _absolute(config).to_yaml())
+    write_whole(run.environment, json.dumps(environment(), indent=2) + "\n")
+    return run
+
+
+def _absolute(config: ExperimentConfig) -> ExperimentConfig:
+    """The experiment with its data paths made absolute, so that it can be resumed from anywhere."""
+    data = config.data
+    paths = {
+        name: str(Path(value).expanduser().absolute())
+        for name in ("path", "test_path")
+        if (value := getattr(data, name)) is not None
+    }
+    return config.model_copy(update={"data": data.model_copy(update=paths)})
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine, devices and commit, for the record."""
+    packages = ("torch", "dgl", "ConfigSpace", "hpbandster", "numpy", "pydantic")
+    return {
+        "schema_version": 1,
+        "nasflow": nasflow_cli.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": usable_cores(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: _version(name) for name in packages},
+        "git_commit": _git_commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    try:
+        command = ["git", "rev-parse", "HEAD"]  # found on the PATH, as a user's shell would
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def make_ranker(config: ExperimentConfig, space: SearchSpace) -> Ranker:
+    """The surrogate that the experiment asks for."""
+    if not config.search.predictor.enabled:
+        return NoRanker()
+    return GraphRanker(config.search.predictor, config.seed, space)
+
+
+def make_optimizer(experiment: Experiment) -> Alternating:
+    """The search engine."""
+    config = experiment.config
+    is_feasible = lru_cache(maxsize=100_000)(experiment.is_feasible)
+    ranker = make_ranker(config, experiment.space)
+    return Alternating(config.search, config.seed, experiment.space, is_feasible, ranker)
+
+
+def make_executor(config: ExperimentConfig, run: RunDirectory) -> Executor:
+    """What runs trials: worker processes, or this one."""
+    setup = {"config": config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
+    make = EXECUTORS[config.executor.kind].make
+    executor: Executor = make(
+        "nasflow_cli.train.worker:make_handler", setup, slots(config), config.executor.trial_time_limit_s, time.time
+    )
+    return executor
+
+
+@contextmanager
+def open_search(
+    experiment: Experiment,
+    run: RunDirectory,
+    observer: Observer,
+    stop: Stop,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Search]:
+    """Lock a run, read its journal and make everything live; workers end with the block.
+
+    Raises RunDirectoryError when the run is locked or damaged, ConfigError when it belongs to another experiment.
+    """
+    config = experiment.config
+    torch.set_num_threads(1)  # the predictor must not depend on how many cores there are, nor take them from children
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(run.lock))
+        journal = stack.enter_context(Journal.open(run.journal))
+        events = read_events(run.journal)
+        _check_identity(config, run, events)
+        if not events:
+            header = JournalHeader(
+                nasflow_version=nasflow_cli.__version__, config_sha256=config.identity(), started=time.time()
+            )
+            journal.append(header.to_json())
+        began, limit = clock(), config.search.time_limit_s
+        yield Search(
+            run=run,
+            optimizer=make_optimizer(experiment),
+            executor=stack.enter_context(make_executor(config, run)),
+            journal=journal,
+            history=history_of(events, run.journal),
+            observer=observer,
+            stop=stop,
+            out_of_time=lambda: limit is not None and clock() - began >= limit,
+            grace_s=config.executor.grace_s,
+        )
+
+
+def is_finished(run: RunDirectory) -> bool:
+    """Whether the journal says that the search is over."""
+    events = read_events(run.journal) if run.journal.exists() else []
+    return bool(events) and events[-1]["event"] == "finished"
+
+
+def _check_identity(config: ExperimentConfig, run: RunDirectory, events: list[dict[str, Any]]) -> None:
+    header = header_of(events, run.journal)
+    if header is not None and header.config_sha256 != config.identity():
+        raise ConfigError(
+            f"{run.root} belongs to another experiment (its configuration differs from this one); "
+            "resume it with `nasflow resume`, or name a new directory with --run-dir"
+        )

@@ -1,0 +1,1 @@
+"""Typer commands and all printing. No logic lives here."""

@@ -1,0 +1,77 @@
+"""The `nasflow` command. stdout is data, stderr is logs and progress; docs/command-line.md lists the exit codes.
+
+Commands import what they need when they run, so that `--help` and reading a run stay fast.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+import nasflow_cli
+from nasflow_cli.cli import check, export, inspect, search
+from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, NasflowError
+
+app = typer.Typer(
+    name="nasflow",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Neural architecture search from one YAML file.",
+    epilog="Exit codes: 0 done, 1 unexpected, 2 bad usage or config, 3 no valid trial, 4 environment, "
+    "5 run directory locked or damaged, 75 stopped early, 130 SIGINT, 143 SIGTERM.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nasflow {nasflow_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Search a network's structure and its operators with two BOHBs that take turns."""
+
+
+app.command("check")(check.check)
+app.command("search")(search.search)
+app.command("resume")(search.resume)
+app.command("status")(inspect.status)
+app.command("leaderboard")(inspect.leaderboard)
+app.command("show")(inspect.show)
+app.command("export-best")(export.export_best)
+
+
+def _exit_on(number: int, code: int) -> None:
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(code)
+
+    signal.signal(number, leave)
+
+
+def main() -> None:
+    """Run the command line. Every error that a user can mend is one message on stderr and a documented exit code."""
+    _exit_on(signal.SIGINT, EXIT_SIGINT)
+    _exit_on(signal.SIGTERM, EXIT_SIGTERM)
+    try:
+        app()
+    except NasflowError as error:
+        typer.echo(f"nasflow: error: {error}" if "\n" not in str(error) else f"nasflow: errors:\n{error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our stdout has left; point it elsewhere so that the interpreter's last flush is silent too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

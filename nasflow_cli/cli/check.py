@@ -1,0 +1,95 @@
+"""`nasflow check`: validates everything short of training, and prints what a search would do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nasflow_cli.cli.options import JsonOption, SetOption
+from nasflow_cli.cli.text import count
+
+if TYPE_CHECKING:
+    from nasflow_cli.assemble import Experiment
+
+
+def check(
+    config: Annotated[Path, typer.Argument(help="The experiment, a YAML file.", show_default=False)],
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate an experiment and print the plan: space, rungs, trials, epochs, disk."""
+    from nasflow_cli import assemble  # noqa: PLC0415  (torch)
+
+    plan = _plan(assemble.check(assemble.load(config, overrides or [])))
+    typer.echo(json.dumps(plan, indent=2) if as_json else _text(plan))
+
+
+def _plan(experiment: Experiment) -> dict[str, Any]:
+    from nasflow_cli import assemble  # noqa: PLC0415
+    from nasflow_cli.optim.plan import planned_brackets, turn_phase  # noqa: PLC0415
+
+    config, splits, space = experiment.config, experiment.splits, experiment.space
+    brackets = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
+    low, high = experiment.cost_range
+    # A checkpoint holds the weights, their average and one or two moments, 4 bytes each; each open rung keeps some.
+    copies = 3 if config.training.optimizer == "sgd" else 4
+    kept = max(plan.counts[0] for _, plan in brackets) + len(assemble.slots(config)) + 3
+    return {
+        "schema_version": 1,
+        "name": config.name,
+        "data": {
+            "source": config.data.source,
+            "shape": list(splits.input_shape),
+            "classes": splits.num_classes,
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+        },
+        "space": {
+            "structure": space.size("structure"),
+            "operators": space.size("operators"),
+            "feasible_share": experiment.feasible_share,
+            "params": [low.params, high.params],
+            "flops": [low.flops, high.flops],
+        },
+        "brackets": [
+            {"turn": turn, "phase": turn_phase(turn), "counts": list(plan.counts), "budgets": list(plan.budgets)}
+            for turn, plan in brackets
+        ],
+        "trials": sum(plan.num_trials for _, plan in brackets),
+        "children": sum(plan.counts[0] for _, plan in brackets),
+        "epochs": sum(plan.num_epochs for _, plan in brackets),
+        "workers": [slot.name for slot in assemble.slots(config)],
+        "disk_bytes": kept * copies * 4 * high.params,
+    }
+
+
+def _text(plan: dict[str, Any]) -> str:
+    data, space = plan["data"], plan["space"]
+    sizes = [count(space[half]) if space[half] is not None else "continuous" for half in ("structure", "operators")]
+    turns = [
+        f"    turn {b['turn'] + 1:<3} {b['phase']:<10} "
+        + "  ->  ".join(f"{n} to epoch {e}" for n, e in zip(b["counts"], b["budgets"], strict=True))
+        for b in plan["brackets"]
+    ]
+    if len(turns) > 8:
+        turns = [*turns[:6], f"    ... {len(turns) - 7} more ...", turns[-1]]
+    shape = "x".join(str(side) for side in data["shape"])
+    return "\n".join(
+        [
+            f"{plan['name']}: the experiment is valid",
+            f"  data      {data['source']}, {shape} (channels x height x width), {data['classes']} classes; "
+            f"{data['train']} train, {data['validation']} validation, {data['test']} test (never seen by the search)",
+            f"  space     {sizes[0]} structures x {sizes[1]} operator settings; "
+            f"{space['feasible_share']:.0%} of sampled members may be trained",
+            f"            {count(space['params'][0])} to {count(space['params'][1])} parameters, "
+            f"{count(space['flops'][0])} to {count(space['flops'][1])} FLOPs an image (2 per multiply-add)",
+            f"  plan      {plan['trials']} trials of {plan['children']} networks, {plan['epochs']} epochs",
+            *turns,
+            f"  workers   {', '.join(plan['workers'])}",
+            f"  disk      up to about {count(plan['disk_bytes'])}B of checkpoints at a time",
+        ]
+    )

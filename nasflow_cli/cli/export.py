@@ -1,0 +1,43 @@
+"""`nasflow export-best`: hands over the best network as files that need no nasflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
+
+
+def export_best(
+    run: RunArgument = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write; RUN/export by default.")] = None,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write weights, standalone source and a model card, and check them in a process without nasflow."""
+    from nasflow_cli import export  # noqa: PLC0415  (torch)
+    from nasflow_cli.store.run_directory import open_run  # noqa: PLC0415
+
+    verified = export.export_best(open_run(run, runs), out, lambda line: typer.echo(line, err=True))
+    if as_json:
+        about = {
+            "schema_version": 1,
+            "directory": str(verified.directory.root),
+            "trial": verified.trial,
+            "score": verified.score,
+            "validation_accuracy": verified.validation_accuracy,
+            "test_accuracy": verified.test_accuracy,
+            "max_abs_difference": verified.max_abs_difference,
+        }
+        typer.echo(json.dumps(about, indent=2))
+        return
+    typer.echo(
+        f"checked in a process without nasflow: largest output difference {verified.max_abs_difference:.1e}, "
+        f"validation accuracy {verified.validation_accuracy:.4f} (the run's {verified.score:.4f}), "
+        f"test accuracy {verified.test_accuracy:.4f}",
+        err=True,
+    )
+    typer.echo(verified.directory.root)

@@ -1,0 +1,192 @@
+"""`nasflow status`, `leaderboard` and `show`: read a run, also while it is searched. They change nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
+from nasflow_cli.cli.text import count, duration, network, table
+from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
+from nasflow_cli.store.lock import holder
+from nasflow_cli.store.run_directory import RunDirectory, open_run
+
+
+def _read(run: str | None, runs: Path) -> tuple[RunDirectory, list[dict[str, Any]], History]:
+    directory = open_run(run, runs)
+    events = read_events(directory.journal) if directory.journal.exists() else []
+    return directory, events, history_of(events, directory.journal)
+
+
+def leaderboard(
+    run: RunArgument = None,
+    runs: RunsOption = Path("runs"),
+    top: Annotated[int, typer.Option("--top", min=0, help="Rows to print; 0 for all.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the best networks of a run, best first; those of the largest budget come before all others."""
+    directory, _, history = _read(run, runs)
+    rows = leaderboard_rows(history)
+    if as_json:
+        typer.echo(json.dumps(leaderboard_json(rows), indent=2))
+        return
+    shown = rows[:top] if top else rows
+    cells = [
+        [
+            str(row.rank),
+            str(row.trial),
+            f"{row.score:.4f}",
+            str(row.budget),
+            count(row.params),
+            count(row.flops),
+            duration(row.seconds),
+            row.phase,
+            network(row.structure, row.operators),
+        ]
+        for row in shown
+    ]
+    header = ["rank", "trial", "score", "epochs", "params", "flops", "time", "phase", "network"]
+    typer.echo(table(header, cells, left=(7, 8)))
+    if len(shown) < len(rows):
+        typer.echo(f"{len(rows) - len(shown)} more; all of them: nasflow leaderboard --top 0", err=True)
+    if not rows:
+        typer.echo(f"{directory.root} has no scored trial yet", err=True)
+
+
+def status(run: RunArgument = None, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Tell how far a run is, whether it is being worked on, and what is best so far."""
+    directory, events, history = _read(run, runs)
+    facts = _status(directory, events, history)
+    typer.echo(json.dumps(facts, indent=2) if as_json else _status_text(facts))
+
+
+def _status(directory: RunDirectory, events: list[dict[str, Any]], history: History) -> dict[str, Any]:
+    writer, best = holder(directory.lock), history.best()
+    finished = bool(events) and events[-1]["event"] == "finished"
+    last = history.trials[-1] if history.trials else None
+    measured = [t.proposal.correlation for t in history.trials if t.proposal.correlation is not None]
+    state = "running" if writer else "finished" if finished else "stopped"
+    return {
+        "schema_version": 1,
+        "run": str(directory.root),
+        "state": state,
+        "writer": str(writer) if writer else None,
+        "reason": events[-1].get("reason") if finished else None,
+        "trials": {
+            "planned": _planned(directory),
+            "asked": len(history.trials),
+            "scored": sum(1 for result in history.results.values() if result.score is not None),
+            "failed": sum(1 for result in history.results.values() if result.score is None),
+            "pending": [trial.number for trial in history.pending()],
+        },
+        "turn": last.turn if last else None,
+        "phase": last.phase if last else None,
+        "correlation": measured[-1] if measured else None,
+        "epochs": sum(result.epochs for result in history.results.values()),
+        "worker_seconds": round(sum(result.seconds for result in history.results.values()), 1),
+        "best": _trial_json(*best) if best else None,
+    }
+
+
+def _planned(directory: RunDirectory) -> int | None:
+    from nasflow_cli.core.config import SearchConfig  # noqa: PLC0415
+    from nasflow_cli.core.load import read_yaml  # noqa: PLC0415
+    from nasflow_cli.optim.plan import planned_brackets  # noqa: PLC0415
+
+    if not directory.resolved_config.exists():
+        return None
+    section = read_yaml(directory.resolved_config).data.get("search")
+    config = SearchConfig.model_validate_json(json.dumps(section))
+    return sum(plan.num_trials for _, plan in planned_brackets(config.budget, config.turn_brackets, config.trials))
+
+
+def _trial_json(trial: Trial, result: Result | None) -> dict[str, Any]:
+    return {**trial.to_json(), "result": result.to_json() if result else None}
+
+
+def _status_text(facts: dict[str, Any]) -> str:
+    trials, best = facts["trials"], facts["best"]
+    state = facts["state"] + (f" ({facts['writer'] or facts['reason']})" if facts["writer"] or facts["reason"] else "")
+    planned = f" of {trials['planned']}" if trials["planned"] is not None else ""
+    lines = [
+        f"run       {facts['run']}",
+        f"state     {state}",
+        f"trials    {trials['scored'] + trials['failed']}{planned} ended, {trials['failed']} failed, "
+        f"{len(trials['pending'])} {'running' if facts['state'] == 'running' else 'unfinished'}",
+        f"paid      {facts['epochs']} epochs, {duration(facts['worker_seconds'])} of workers",
+    ]
+    if facts["turn"] is not None:
+        tau = facts["correlation"]
+        said = "not measured yet" if tau is None else f"{tau:.2f}"
+        lines.append(f"turn      {facts['turn'] + 1}, searching {facts['phase']}; predictor's rank correlation {said}")
+    if best:
+        lines.append(
+            f"best      {best['result']['score']:.4f} after {best['budget']} epochs: trial {best['trial']}, "
+            f"{network(best['structure'], best['operators'])}"
+        )
+    if facts["state"] == "stopped":
+        lines.append(f"go on     nasflow resume {facts['run']}")
+    return "\n".join(lines)
+
+
+def show(
+    run: RunArgument = None,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="Trial number; the best by default.")] = None,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Show one trial: its network, how it came to be proposed, what it was promoted from, and how it ended."""
+    directory, _, history = _read(run, runs)
+    number = trial
+    if number is None:
+        best = history.best()
+        if best is None:
+            raise ConfigError(f"{directory.root} has no scored trial to show; name one with --trial")
+        number = best[0].number
+    if number >= len(history.trials):
+        raise ConfigError(f"{directory.root} has no trial {number} (there are {len(history.trials)}, from 0)")
+    shown, result = history.trials[number], history.results.get(number)
+    if as_json:
+        typer.echo(json.dumps({"schema_version": 1, **_trial_json(shown, result)}, indent=2))
+    else:
+        typer.echo(_show_text(directory, shown, result))
+
+
+def _show_text(directory: RunDirectory, trial: Trial, result: Result | None) -> str:
+    proposal = trial.proposal
+    lines = [
+        f"trial     {trial.number}, key {trial.key}, seed {trial.seed}",
+        f"where     turn {trial.turn + 1} ({trial.phase}), bracket {trial.bracket}, rung {trial.rung}, "
+        f"to epoch {trial.budget}",
+    ]
+    if trial.parent is not None:
+        lines.append(f"from      trial {trial.parent}, whose checkpoint it goes on from")
+    else:
+        tau = "not measured" if proposal.correlation is None else f"{proposal.correlation:.2f}"
+        chosen = "chosen by the predictor" if proposal.filtered else f"not chosen by the predictor ({proposal.why})"
+        lines.append(
+            f"from      {proposal.source}, one of {proposal.ranked} candidates, {chosen}; rank correlation {tau}, "
+            f"fitted on {proposal.fitted_on} results"
+        )
+        if proposal.predicted is not None:
+            lines.append(f"expected  {proposal.predicted:.4f}")
+    if result is None:
+        lines.append("result    none yet")
+    elif result.score is None:
+        lines.append(f"result    failed ({result.error_kind}): {result.error}")
+    else:
+        lines.append(f"result    score {result.score:.4f}, {result.epochs} epochs in {duration(result.seconds)}")
+        lines.extend(f"            {name} {value:g}" for name, value in sorted(result.metrics.items()))
+    for half in ("structure", "operators"):
+        values = getattr(trial.architecture, half)
+        width = max((len(name) for name in values), default=0)
+        lines.append(half)
+        lines.extend(f"  {name:<{width}}  {value}" for name, value in values.items())
+    lines.append(f"log       {directory.trial(trial.number).log}")
+    return "\n".join(lines)

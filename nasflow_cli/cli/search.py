@@ -1,0 +1,124 @@
+"""`nasflow search` and `nasflow resume`: one code path; a new run is a resumed one with an empty journal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
+from nasflow_cli.core.errors import (
+    EXIT_SIGINT,
+    EXIT_SIGTERM,
+    EXIT_STOPPED_EARLY,
+    ConfigError,
+    NoValidTrialError,
+)
+
+if TYPE_CHECKING:
+    from nasflow_cli.assemble import Experiment
+    from nasflow_cli.core.config import ExperimentConfig
+    from nasflow_cli.search import Stop
+    from nasflow_cli.store.run_directory import RunDirectory
+
+SIGNALS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGUSR1: EXIT_STOPPED_EARLY}
+
+
+def search(
+    config: Annotated[Path, typer.Argument(help="The experiment, a YAML file.", show_default=False)],
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="Where the run is kept; an existing run of this config goes on.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Search, from YAML to leaderboard. The run directory is the last line on stdout."""
+    from nasflow_cli import assemble  # noqa: PLC0415  (torch)
+
+    _say(f"reading {config}")
+    experiment_config = assemble.load(config, overrides or [])
+    if run_dir is not None and not run_dir.parent.is_dir():
+        raise ConfigError(f"--run-dir {run_dir}: the folder {run_dir.parent} does not exist; make it first")
+    _run(experiment_config, lambda experiment: assemble.new_run(experiment, config, run_dir))
+
+
+def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: SetOption = None) -> None:
+    """Go on with a run after anything that stopped it. A finished run is left as it is."""
+    from nasflow_cli import assemble  # noqa: PLC0415  (torch)
+    from nasflow_cli.store.run_directory import open_run  # noqa: PLC0415
+
+    directory = open_run(run, runs)
+    if assemble.is_finished(directory) and not overrides:
+        _say(f"{directory.root} is finished; nothing is left to do")
+        typer.echo(directory.root)
+        return
+    _say(f"resuming {directory.root}")
+    _run(assemble.load(directory.resolved_config, overrides or []), lambda _: directory)
+
+
+def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDirectory]) -> None:
+    from nasflow_cli import assemble  # noqa: PLC0415
+    from nasflow_cli.cli.progress import progress  # noqa: PLC0415
+    from nasflow_cli.optim.plan import planned_brackets  # noqa: PLC0415
+    from nasflow_cli.search import Stop  # noqa: PLC0415
+
+    experiment = assemble.check(config)
+    run = directory_for(experiment)
+    plan = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
+    stop = Stop()
+    with (
+        progress(sum(bracket.num_trials for _, bracket in plan)) as shown,
+        assemble.open_search(experiment, run, shown, stop) as live,
+        _signals(stop),
+    ):
+        told = len(live.history.results)
+        slots = assemble.slots(config)
+        shown.note(f"run directory: {run.root}")
+        shown.note(f"{len(slots)} worker{'s' if len(slots) != 1 else ''}: {', '.join(slot.name for slot in slots)}")
+        if told:
+            shown.note(f"going on after {told} finished trials")
+        ending = live.work()
+        history = live.history
+    best = history.best()
+    if best is not None:
+        trial, result = best
+        _say(f"best: trial {trial.number}, score {result.score:.4f} after {trial.budget} epochs, key {trial.key}")
+    typer.echo(run.root)
+    if not ending.finished:
+        _say(f"stopped early: {ending.reason}; go on with: nasflow resume {run.root}")
+        sys.exit(stop.exit_code)
+    if best is None:
+        raise NoValidTrialError(_all_failed(run, {result.error or "" for result in history.results.values()}))
+    _say(f"finished: {ending.reason}; see: nasflow leaderboard {run.root}")
+
+
+def _all_failed(run: RunDirectory, errors: set[str]) -> str:
+    examples = "; ".join(sorted(errors)[:3])
+    return f"not one trial has a score ({examples}); the logs are under {run.root / 'trials'}"
+
+
+@contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    """First signal: wind down. Second: leave now; the workers end with the block around this one."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        code = SIGNALS[signal.Signals(number)]
+        if stop.why is not None:
+            sys.exit(code)
+        stop.why, stop.exit_code = f"{signal.Signals(number).name} received", code
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,249 @@
+"""A network becomes one Python file that needs torch and safetensors alone, written to be read from top to bottom.
+
+Every cell is straight-line code: no loop, no graph, nothing of nasflow. Refuses modules that cannot be constructed
+from their attributes (see `constructors`) or whose classes cannot be copied (see `definitions`).
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from nasflow_cli import __version__
+from nasflow_cli.core.graph import Block
+from nasflow_cli.nets.builder import CellModule, Network
+from nasflow_cli.nets.constructors import LINE_LENGTH, Constructors, quoted
+from nasflow_cli.nets.definitions import Definitions
+
+_OWN_NAMES = ("Network", "load", "main", "CLASSES", "INPUT_SHAPE")
+_RESERVED = {"head", "mean", "std"}
+_BODY = " " * 8
+
+_MODULE = '''\
+"""{title}
+
+Needs {needs}; made by nasflow {version}.
+"""
+
+from __future__ import annotations
+
+{imports}
+
+CLASSES = {classes}
+INPUT_SHAPE = {shape}  # channels, height, width
+
+
+{definitions}class Network(nn.Module):
+    """Images (n, {channels}, {height}, {width}), uint8 or float, of values 0..255, to logits (n, {num_classes})."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # What the training images had a channel; part of the network, so that it takes raw pixels.
+        self.register_buffer("mean", torch.tensor({mean}).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor({std}).view(1, -1, 1, 1), persistent=False)
+
+{modules}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        x = (x.float() - self.mean) / self.std
+
+{forward}
+
+        return self.head(x)
+
+
+def load(weights: str | Path = "model.safetensors") -> Network:
+    """The trained network in evaluation mode. A relative path starts beside this file."""
+    network = Network()
+    network.load_state_dict(load_file(Path(__file__).resolve().parent / weights))
+    return network.eval()
+
+
+@torch.inference_mode()
+def main(paths: list[str]) -> None:
+    """Say which class each image file shows; without any, describe the network."""
+    network = load()
+    channels, height, width = INPUT_SHAPE
+    if not paths:
+        params = sum(parameter.numel() for parameter in network.parameters())
+        logits = network(torch.zeros(1, *INPUT_SHAPE))
+        print(f"{{params:,}} parameters, images {{INPUT_SHAPE}} to logits {{tuple(logits.shape[1:])}}")
+        return
+    from PIL import Image  # only needed here
+
+    for path in paths:
+        image = Image.open(path).convert("L" if channels == 1 else "RGB").resize((width, height))
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        pixels = pixels.view(1, height, width, channels).permute(0, 3, 1, 2)
+        share, label = network(pixels).softmax(1).max(1)
+        print(f"{{path}}: {{CLASSES[int(label)]}} ({{float(share):.1%}})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
+'''
+
+
+def network_source(
+    network: Network,
+    input_shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    classes: Sequence[str],
+    title: str,
+) -> str:
+    """The file's text. `input_shape` is (channels, height, width); `mean` and `std` are per channel, of 0..255.
+
+    Its `load()` reads a safetensors file whose names are the values of `state_names(network)`. Raises NasflowError
+    that names the class when a module cannot be written as text.
+    """
+    definitions = _new_definitions()
+    constructors = Constructors(definitions)
+    channels, height, width = input_shape
+    modules = [pair for names, cell in _cells(network) for pair in zip(names, cell.nodes, strict=True)]
+    lines = [_assignment(constructors, name, module) for name, module in [*modules, ("head", network.head)]]
+    copied = "".join(f"{text}\n\n\n" for text in definitions.definitions())
+    return _MODULE.format(
+        title=_docstring(title),
+        needs=_listed(["torch", "safetensors", *sorted(definitions.packages)]),
+        version=__version__,
+        imports=definitions.import_lines(),
+        classes=_strings(classes),
+        shape=tuple(input_shape),
+        definitions=copied,
+        channels=channels,
+        height=height,
+        width=width,
+        num_classes=len(classes),
+        mean=list(map(float, mean)),
+        std=list(map(float, std)),
+        modules="\n".join(lines),
+        forward="\n\n".join(_forward(network)),
+    )
+
+
+def state_names(network: Network) -> dict[str, str]:
+    """The name in the exported file of every entry of the network's state dict."""
+    prefixes = {"head.": "head."}
+    for position, (names, _) in enumerate(_cells(network)):
+        prefixes.update({f"cells.{position}.nodes.{node}.": f"{name}." for node, name in enumerate(names)})
+    result = {}
+    for full in network.state_dict():
+        prefix = re.match(r"head\.|cells\.\d+\.nodes\.\d+\.", full)
+        if prefix is None:
+            raise ValueError(f"the network holds {full!r}, which is in no cell and not in the head")
+        result[full] = prefixes[prefix[0]] + full[prefix.end() :]
+    return result
+
+
+def _new_definitions() -> Definitions:
+    definitions = Definitions()
+    definitions.reserve(*_OWN_NAMES)
+    for module, name in (
+        ("sys", None),
+        ("pathlib", "Path"),
+        ("torch", None),
+        ("safetensors.torch", "load_file"),
+        ("torch", "Tensor"),
+        ("torch", "nn"),
+    ):
+        definitions.require(module, name)
+    return definitions
+
+
+def _copies(network: Network) -> Iterator[tuple[Block, int, CellModule]]:
+    """Every cell of the network with its block and the number of its copy, from 1."""
+    cells = iter(network.cells)
+    for block in network.graph.blocks:
+        for copy in range(1, block.depth + 1):
+            cell = next(cells)
+            assert isinstance(cell, CellModule)  # noqa: S101
+            yield block, copy, cell
+
+
+def _cells(network: Network) -> Iterator[tuple[list[str], CellModule]]:
+    """Every cell with the names that its nodes have in the file."""
+    taken = set(_RESERVED)
+    for block, copy, cell in _copies(network):
+        base = re.sub(r"\W", "_", block.name.replace("stages.", "stage"), flags=re.ASCII)
+        if not base.isidentifier() or keyword.iskeyword(base) or hasattr(nn.Module, base):
+            base = f"block_{base}"
+        base += f"_cell{copy}" if block.depth > 1 else ""
+        names = []
+        for node in range(1, len(cell.nodes) + 1):
+            name = free = f"{base}_node{node}" if len(cell.nodes) > 1 else base
+            again = 1
+            while free in taken:
+                again += 1
+                free = f"{name}_{again}"
+            taken.add(free)
+            names.append(free)
+        yield names, cell
+
+
+def _assignment(constructors: Constructors, name: str, module: nn.Module) -> str:
+    start = f"{_BODY}self.{name} = "
+    return start + constructors.text(module, len(start), len(_BODY))
+
+
+def _forward(network: Network) -> Iterator[str]:
+    """The lines of each cell, under a comment that says where it stands."""
+    for (block, copy, cell), (names, _) in zip(_copies(network), _cells(network), strict=True):
+        if not cell.nodes and cell.cell.output == (0,):
+            if copy == 1:
+                yield f"{_BODY}# {block.name}: passes its input on"
+            continue
+        where = f"{block.name}, copy {copy} of {block.depth}" if block.depth > 1 else block.name
+        stride = f", stride {block.stride}" if copy == 1 and block.stride != 1 else ""
+        yield "\n".join([f"{_BODY}# {where}: {block.width} channels{stride}", *_cell_lines(cell, names)])
+
+
+def _cell_lines(cell_module: CellModule, names: Sequence[str]) -> Iterator[str]:
+    cell = cell_module.cell
+    ends_with_last = bool(cell.nodes) and cell.output == (len(cell.nodes),)
+    for number, (node, name) in enumerate(zip(cell.nodes, names, strict=True), start=1):
+        target = "x" if ends_with_last and number == len(cell.nodes) else f"node{number}"
+        yield _sum(f"{_BODY}{target} = self.{name}(", node.inputs, ")")
+    if not cell.output:
+        yield f"{_BODY}x = x.mul(0.0)  # nothing leaves this cell"
+    elif not ends_with_last:
+        yield _sum(f"{_BODY}x = ", cell.output, "")
+
+
+def _sum(start: str, values: Sequence[int], end: str) -> str:
+    """A statement over a sum from left to right, over several lines where one is too short."""
+    terms = [f"node{value}" if value else "x" for value in values]
+    line = f"{start}{' + '.join(terms)}{end}"
+    if len(line) <= LINE_LENGTH:
+        return line
+    inside = f"{_BODY}    {' + '.join(terms)}"
+    if len(inside) > LINE_LENGTH:
+        inside = f"{_BODY}    " + f"\n{_BODY}    + ".join(terms)
+    return f"{start if end else start + '('}\n{inside}\n{_BODY})"
+
+
+def _strings(values: Sequence[str]) -> str:
+    """A tuple of strings, filled into lines."""
+    texts = [quoted(value) for value in values]
+    line = f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
+    if len(line) + len("CLASSES = ") <= LINE_LENGTH:
+        return line
+    return "(\n" + "".join(f"    {text},\n" for text in texts) + ")"
+
+
+def _docstring(title: str) -> str:
+    """The title as a docstring's beginning, which nothing in it can end."""
+    safe = title.replace("\\", "\\\\").replace('"""', '\\"\\"\\"').strip()
+    return "\n".join(textwrap.wrap(safe, LINE_LENGTH - 3)) or "A network."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
