@@ -80,3 +80,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
             _, index, name = full.split(".", 2)
             state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for name, value in optimizer.state[parameter].items():
+                # Fused kernels assume that a moment lies in memory as its parameter does (channels last); a file keeps
+                # no such layout. The copy also parts the optimiser from the tensors that it was given.
+                if value.shape == parameter.shape:
+                    optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value).detach()

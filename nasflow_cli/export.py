@@ -1,0 +1,364 @@
+"""The winner of a run becomes files that need no nasflow: source, weights, a card. Nothing is handed over unchecked.
+
+Before the files take their place a fresh process without nasflow computes with them on every validation and test
+image; an output that differs from the trained network's, or an accuracy that is not the journal's score, ends the
+export and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from nasflow_cli import __version__
+from nasflow_cli.core.config import ExperimentConfig, load_experiment
+from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
+from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.registry import EVALUATORS, load_plugins
+from nasflow_cli.core.space import SearchSpace
+from nasflow_cli.core.trial import History, Trial
+from nasflow_cli.execute import inline as _inline
+from nasflow_cli.execute import local as _local
+from nasflow_cli.nets.builder import Network, build
+from nasflow_cli.nets.cost import cost
+from nasflow_cli.nets.fresh_process import batched_logits, logits_in_fresh_process
+from nasflow_cli.nets.operations import operation_facts
+from nasflow_cli.nets.source import network_source, state_names
+from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
+from nasflow_cli.store.files import write_whole
+from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
+from nasflow_cli.store.run_directory import RunDirectory
+from nasflow_cli.train import child as _child
+from nasflow_cli.train.checkpoint import CheckpointError, load_checkpoint
+from nasflow_cli.train.data import Labelled, Splits, load_splits
+from nasflow_cli.train.protocol import Assignment, Evaluator
+from nasflow_cli.train.trainer import DivergedError, Normalise, scored_weights
+
+REGISTERED = (_inline, _local, _child)
+"""Imported for the names that they register: a run's configuration may use any of them."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit, as a share of the largest logit (at least 1)."""
+
+OTHER_ARITHMETIC = 0.005
+"""How far an accuracy may be from a score that another device or precision computed."""
+
+TIMEOUT_S = 3600.0
+"""How long the check in a fresh process may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Exportable:
+    """A trained child and all that its card says.
+
+    `score` is the journalled one, a share of 1. `lineage` is the trial, its parent, and so on. `weights` is the state
+    dict that the score belongs to. `same_arithmetic` tells whether the score was computed in float32 on a CPU, as the
+    check is; `trained_again` whether the weights are not those that the search left.
+    """
+
+    trial: Trial
+    score: float
+    lineage: tuple[int, ...]
+    graph: NetworkGraph
+    weights: Mapping[str, Tensor]
+    splits: Splits
+    config: ExperimentConfig
+    same_arithmetic: bool = True
+    trained_again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A finished export: where it lies and what its check measured. Accuracies are shares of 1."""
+
+    directory: ExportDirectory
+    trial: int
+    score: float
+    max_abs_difference: float
+    validation_accuracy: float
+    test_accuracy: float
+    trained_again: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """What the check found, by split."""
+
+    max_abs_difference: float = 0.0
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+    num_images: int = 0
+
+
+def export_best(
+    run: RunDirectory, out: Path | None, tell: Callable[[str], None], device: torch.device | None = None
+) -> Verified:
+    """Export the best trial of a run to `out`, by default its `export/`; nothing else of the run is changed.
+
+    When its checkpoint is lost, `tell` hears so and the trial is trained again on `device` (default: what a worker
+    would use). Raises NoValidTrialError, ConfigError for a place that holds other things, NasflowError when what was
+    written does not compute what was scored.
+    """
+    place = run.export if out is None else out
+    check_place(place)
+    config = load_experiment(run.resolved_config, (), load_plugins)
+    history = history_of(read_events(run.journal), run.journal)
+    best = history.best()
+    if best is None:
+        raise NoValidTrialError(
+            f"{run.root}: no trial has a score, so there is nothing to export; see `nasflow status`"
+        )
+    trial, result = best
+    found = _checkpointed(run, trial, config, tell)
+    splits = load_splits(config.data)
+    graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
+    if found is not None and not _fits(graph, splits, found):
+        tell(f"trial {trial.number}: its checkpoint is of another network")
+        found = None
+    weights = found
+    if weights is None:
+        tell(f"training trial {trial.number} again, {trial.budget} epochs from its own seed")
+        weights = _train_again(config, trial, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    assert result.score is not None  # noqa: S101 - the best trial has one
+    export = Exportable(
+        trial=trial,
+        score=result.score,
+        lineage=_lineage(history, trial),
+        graph=graph,
+        weights=weights,
+        splits=splits,
+        config=config,
+        same_arithmetic=config.training.precision != "bfloat16" and not _used_gpu(run),
+        trained_again=found is None,
+    )
+    return export_network(export, place)
+
+
+def export_network(export: Exportable, out: Path, timeout_s: float = TIMEOUT_S) -> Verified:
+    """Write the network to `out` and check it in a fresh process; an earlier export there is replaced whole.
+
+    Raises ConfigError when `out` holds other things, and NasflowError when a module cannot be written as source or
+    the files do not compute what was scored; nothing is left behind then.
+    """
+    splits = export.splits
+    network = _network(export.graph, splits, export.weights)
+    with staged(out) as directory:
+        source = network_source(network, splits.input_shape, splits.mean, splits.std, splits.classes, _title(export))
+        names = state_names(network)
+        # Cloned: safetensors refuses tensors that share their memory.
+        tensors = {names[name]: value.clone().contiguous() for name, value in network.state_dict().items()}
+        write_whole(directory.source, source)
+        write_whole(directory.weights, save(tensors))
+        measured = _check(export, network, directory, timeout_s)
+        card = _card(export, measured, directory)
+        write_whole(directory.readable_card, readable(card))
+        write_whole(directory.card, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    return Verified(
+        directory=ExportDirectory(out),
+        trial=export.trial.number,
+        score=export.score,
+        max_abs_difference=measured.max_abs_difference,
+        validation_accuracy=measured.accuracies["validation"],
+        test_accuracy=measured.accuracies["test"],
+        trained_again=export.trained_again,
+    )
+
+
+def _network(graph: NetworkGraph, splits: Splits, weights: Mapping[str, Tensor]) -> Network:
+    """The network with its weights. Raises RuntimeError when they are of another one."""
+    network = build(graph, splits.input_shape[0], splits.num_classes, seed=0)
+    network.load_state_dict(dict(weights))
+    return network
+
+
+def _fits(graph: NetworkGraph, splits: Splits, weights: Mapping[str, Tensor]) -> bool:
+    try:
+        _network(graph, splits, weights)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _check(export: Exportable, network: Network, directory: ExportDirectory, timeout_s: float) -> _Measured:
+    """Compare what the files compute with what the network computes here, and both with the journal."""
+    splits: dict[str, Labelled] = {"validation": export.splits.validation, "test": export.splits.test}
+    images = {name: torch.from_numpy(split.images) for name, split in splits.items()}
+    theirs = logits_in_fresh_process(directory.source, images, timeout_s)
+    normalise = Normalise(export.splits, torch.device("cpu"))
+    accuracies: dict[str, float] = {}
+    largest = 0.0
+    for name, split in splits.items():
+        ours = batched_logits(torch.nn.Sequential(normalise, network), images[name])
+        largest = max(largest, _difference(name, ours, theirs[name]))
+        right_here, right_there = (_num_right(logits, split) for logits in (ours, theirs[name]))
+        if abs(right_here - right_there) > 1:
+            raise _differs(f"{right_there} {name} images of {len(split)} are classified rightly, not {right_here}")
+        accuracies[name] = right_there / len(split)
+    _compare_with_score(export, accuracies["validation"])
+    return _Measured(
+        max_abs_difference=largest, accuracies=accuracies, num_images=sum(len(split) for split in splits.values())
+    )
+
+
+def _difference(name: str, ours: Tensor, theirs: Tensor) -> float:
+    if theirs.shape != ours.shape:
+        raise _differs(f"logits of the {name} images are {tuple(theirs.shape)}, not {tuple(ours.shape)}")
+    difference = float((ours - theirs).abs().max())
+    allowed = TOLERANCE * max(1.0, float(ours.abs().max()))
+    if not difference <= allowed:  # also when it is NaN
+        raise _differs(f"a logit of the {name} images differs by {difference:.3g} (allowed: {allowed:.3g})")
+    return difference
+
+
+def _num_right(logits: Tensor, split: Labelled) -> int:
+    return int((logits.argmax(1) == torch.from_numpy(split.labels)).sum())
+
+
+def _differs(what: str) -> NasflowError:
+    return NasflowError(
+        f"the exported files do not compute what the trained network computes: {what}; nothing was kept. A plug-in's "
+        "module whose attributes are not what it was constructed with is the usual cause"
+    )
+
+
+def _compare_with_score(export: Exportable, accuracy: float) -> None:
+    one_image = 1 / len(export.splits.validation)
+    allowed = one_image if export.same_arithmetic else max(one_image, OTHER_ARITHMETIC)
+    if abs(accuracy - export.score) > allowed + 1e-9:
+        why = "trained again, it" if export.trained_again else "its network"
+        raise NasflowError(
+            f"trial {export.trial.number} was journalled with a score of {export.score:.6f}, but {why} has a "
+            f"validation accuracy of {accuracy:.6f} (allowed difference: {allowed:.6f}); nothing was kept. See whether "
+            "the data changed since the search; `nasflow train` trains the architecture anew"
+        )
+
+
+def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -> dict[str, object]:
+    trial, splits, config = export.trial, export.splits, export.config
+    about = cost(export.graph, splits.input_shape, splits.num_classes)
+    sizes = {"validation": len(splits.validation), "test": len(splits.test)}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": config.name,
+        "key": trial.key,
+        "architecture": trial.architecture.to_json(),
+        "found": {
+            "trial": trial.number,
+            "lineage": list(export.lineage),
+            "phase": trial.phase,
+            "turn": trial.turn,
+            "bracket": trial.bracket,
+            "rung": trial.rung,
+            "budget_epochs": trial.budget,
+            "seed": trial.seed,
+            "score": export.score,
+            "trained_again": export.trained_again,
+        },
+        "params": about.params,
+        "flops": about.flops,
+        "flops_unit": "floating-point operations of one image's forward pass, 2 per multiply-add",
+        "input": {
+            "shape": list(splits.input_shape),
+            "value_range": [0, 255],
+            "mean": list(splits.mean),
+            "std": list(splits.std),
+        },
+        "classes": list(splits.classes),
+        "split": {
+            # Paths stay out: they say where the data lay on one machine.
+            **config.data.model_dump(mode="json", exclude={"path", "test_path", "augment"}),
+            "num_train": len(splits.train),
+            "test_indices": None if splits.test_indices is None else list(splits.test_indices),
+        },
+        **{name: {"accuracy": measured.accuracies[name], "num_images": sizes[name]} for name in sizes},
+        "training": {
+            **config.training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+            "augment": config.data.augment.model_dump(mode="json"),
+        },
+        "verification": {
+            "max_abs_difference": measured.max_abs_difference,
+            "num_images": measured.num_images,
+        },
+        "versions": {"nasflow": __version__, "python": platform.python_version(), "torch": torch.__version__}
+        | {"safetensors": version("safetensors")},
+        "sha256": {path.name: _sha256(path) for path in (directory.source, directory.weights)},
+    }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _title(export: Exportable) -> str:
+    return (
+        f"The network of trial {export.trial.number} of the search {export.config.name!r}, trained for "
+        f"{export.trial.budget} epochs on {export.config.data.source}."
+    )
+
+
+def _lineage(history: History, trial: Trial) -> tuple[int, ...]:
+    numbers = [trial.number]
+    while (parent := history.trials[numbers[-1]].parent) is not None:
+        numbers.append(parent)
+    return tuple(numbers)
+
+
+def _checkpointed(
+    run: RunDirectory, trial: Trial, config: ExperimentConfig, tell: Callable[[str], None]
+) -> dict[str, Tensor] | None:
+    """The scored weights that the search left; None, and told, when they are lost but can be had again."""
+    try:
+        checkpoint = load_checkpoint(run.trial(trial.number).checkpoint, trial.key, trial.seed, trial.budget)
+    except CheckpointError as error:
+        why = str(error)
+    else:
+        if checkpoint.epoch == trial.budget:
+            return scored_weights(checkpoint.tensors)
+        why = f"it has {checkpoint.epoch} of {trial.budget} epochs"
+    if config.evaluator != "train":
+        raise ConfigError(
+            f"{run.root}: trial {trial.number} has no weights ({why}), and the evaluator {config.evaluator!r} "
+            "trains none; `nasflow train` trains the architecture"
+        )
+    tell(f"trial {trial.number}: its checkpoint cannot be used ({why})")
+    return None
+
+
+def _train_again(config: ExperimentConfig, trial: Trial, device: torch.device) -> dict[str, Tensor]:
+    """Train a trial from its first epoch, which gives what its chain of promotions gave; in a folder that goes."""
+    with tempfile.TemporaryDirectory(prefix="nasflow-") as folder:
+        run = RunDirectory(Path(folder))
+        evaluator: Evaluator = EVALUATORS[config.evaluator].make(config, run, device)
+        assignment = Assignment(
+            number=trial.number,
+            architecture=trial.architecture,
+            key=trial.key,
+            budget=trial.budget,
+            seed=trial.seed,
+            lineage=(trial.number,),
+        )
+        try:
+            evaluator(assignment, lambda: False)
+            return scored_weights(load_checkpoint(run.trial(trial.number).checkpoint, trial.key, trial.seed).tensors)
+        except DivergedError as error:
+            raise NasflowError(f"trial {trial.number} cannot be trained again: {error}") from error
+
+
+def _used_gpu(run: RunDirectory) -> bool:
+    """Whether the run's record of its devices names a GPU; without a record, whether this machine has one."""
+    try:
+        devices = json.loads(run.environment.read_text(encoding="utf-8"))["devices"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return torch.cuda.is_available()
+    text = json.dumps(devices).lower()
+    return any(word in text for word in ("cuda", "gpu", "nvidia"))

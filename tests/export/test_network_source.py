@@ -1,0 +1,401 @@
+"""A network's source computes what the network computes, and stands alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from nasflow_cli.core.errors import NasflowError
+from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node
+from nasflow_cli.core.registry import ACTIVATIONS, OPERATIONS
+from nasflow_cli.core.space import SearchSpace
+from nasflow_cli.core.space_config import SpaceConfig
+from nasflow_cli.nets.builder import Network
+from nasflow_cli.nets.operations import operation_facts
+from nasflow_cli.nets.source import network_source, state_names
+
+Export = Callable[..., nn.Module]
+Trained = Callable[..., Network]
+GraphOf = Callable[..., NetworkGraph]
+Plugin = Callable[[str, str], ModuleType]
+
+OURS = [name for name in OPERATIONS if OPERATIONS[name].make.__module__ == "nasflow_cli.nets.operations"]
+ACTIVATED = [name for name in ACTIVATIONS if ACTIVATIONS[name].make.__module__.startswith("torch.")]
+
+SPACE = {
+    "stem": {"operation": "conv3x3", "width": 4, "stride": 1},
+    "cells": {
+        "free": {"nodes": [2, 3, 4], "operations": OURS, "residual": [True, False]},
+        "dense": {"nodes": 3, "edges": "all", "slots": "edges", "operations": OURS, "output": "last"},
+    },
+    "stages": [
+        {"cell": "free", "depth": [1, 3], "width": 4},
+        {"cell": "dense", "depth": 2, "width": [4, 6], "stride": 2, "transition": "sep_conv3x3"},
+    ],
+    "activation": {"choices": ACTIVATED, "per": "slot"},
+    "dropout": 0.2,
+}
+
+
+def sampled(seed: int) -> NetworkGraph:
+    space = SearchSpace(SpaceConfig.model_validate_json(json.dumps(SPACE)), operation_facts())
+    return space.graph(space.sample(np.random.default_rng(seed)))
+
+
+def images(channels: int = 1, side: int = 8) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randint(0, 256, (6, channels, side, side), generator=generator, dtype=torch.uint8)
+
+
+def num_params(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def assert_same(network: Network, copy: nn.Module, pixels: torch.Tensor) -> None:
+    with torch.inference_mode():
+        ours, theirs = network((pixels.float() - 77.0) / 33.0), copy(pixels)
+    assert ours.std() > 1e-4  # a network that says nothing would agree with anything
+    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
+    assert num_params(copy) == num_params(network)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_sampled_network_and_its_source_give_equal_outputs(seed: int, trained: Trained, exported: Export) -> None:
+    network = trained(sampled(seed), seed=seed)
+
+    copy = exported(network)
+
+    if network.graph.is_connected:
+        assert_same(network, copy, images())
+    else:
+        torch.testing.assert_close(copy(images()), network(images().float()))
+
+
+def test_the_sampled_networks_hold_every_operation_and_activation() -> None:
+    nodes = [node for seed in range(12) for block in sampled(seed).blocks for node in block.cell.nodes]
+
+    assert {node.operation for node in nodes} == {*OURS} - {"none", "skip"}
+    assert {node.activation for node in nodes if node.activation} == {*ACTIVATED}
+
+
+def test_sums_keep_their_multiplicities_and_identities_and_zeros_stay(
+    trained: Trained, exported: Export, graph_of: GraphOf
+) -> None:
+    cell = Cell(
+        (Node("conv3x3", (0,), "relu"), Node("conv1x1", (0, 1, 1), "prelu"), Node("none", (1,)), Node("skip", (2,))),
+        (0, 2, 2, 3, 4),
+    )
+    network = trained(graph_of(cell))
+
+    assert_same(network, exported(network), images())
+
+
+def test_a_cell_that_passes_its_input_on_twice_doubles_it_in_every_copy(trained: Trained, exported: Export) -> None:
+    blocks = (Block("stem", Cell((Node("conv3x3", (0,), "relu"),), (1,)), 4), Block("s", Cell((), (0, 0)), 4, 1, 3))
+    network = trained(NetworkGraph(blocks, "tanh", "default"))
+
+    copy = exported(network)
+
+    assert_same(network, copy, images())
+
+
+def test_an_identity_cell_and_a_cell_without_output_are_kept_as_they_are(
+    trained: Trained, exported: Export, graph_of: GraphOf
+) -> None:
+    network = trained(graph_of(Cell((), (0,)), Cell((), ())))
+
+    copy = exported(network)
+
+    torch.testing.assert_close(copy(images()), network(images().float()))
+
+
+def test_colour_images_and_many_odd_class_names_survive(
+    trained: Trained, source_of: Callable[..., str], imported: Callable[[str], ModuleType], chain: Callable[..., Cell]
+) -> None:
+    classes = ['a "quoted" cat', "back\\slash", "línea\n2", "\udcff", *(f"class {i}" for i in range(40))]
+    network = trained(NetworkGraph((Block("stem", chain("conv3x3"), 4, 2),), "relu", "default"), 3, len(classes))
+
+    source = source_of(network, shape=(3, 8, 10), classes=classes).encode("utf-8", "backslashreplace").decode()
+    module = imported(source)
+
+    assert list(module.CLASSES) == classes
+    assert (module.INPUT_SHAPE, module.Network().stem[1].in_channels) == ((3, 8, 10), 3)
+
+
+def test_block_names_that_python_or_torch_have_taken_are_changed(trained: Trained, exported: Export) -> None:
+    cell = Cell((Node("conv3x3", (0,), "relu"),), (1,))
+    names = ("head", "class", "forward", "0", "a-b", "a_b", "mean")
+    network = trained(NetworkGraph(tuple(Block(name, cell, 4) for name in names), "relu", "default"))
+
+    assert_same(network, exported(network), images())
+
+
+def test_the_source_is_formatted_and_lints_clean(
+    tmp_path: Path, trained: Trained, source_of: Callable[..., str]
+) -> None:
+    wide = Cell((*(Node("conv1x1", tuple(range(i + 1)), "relu") for i in range(16)),), (0,) * 3 + tuple(range(17)))
+    for seed in range(3):
+        (tmp_path / f"network{seed}.py").write_text(source_of(trained(sampled(seed))), encoding="utf-8")
+    (tmp_path / "wide.py").write_text(
+        source_of(trained(NetworkGraph((Block("stem", wide, 2),), "relu", "default"))), encoding="utf-8"
+    )
+
+    ruff = [sys.executable, "-m", "ruff"]
+    form, lint = (
+        subprocess.run([*ruff, *what, "--isolated", "--line-length=120", tmp_path], capture_output=True, check=False)
+        for what in (["format", "--diff"], ["check", "--select=E,F,W,I,UP,B"])
+    )
+
+    assert form.returncode == 0, form.stdout
+    assert lint.returncode == 0, lint.stdout
+
+
+def test_every_entry_of_the_state_has_one_name_in_the_source(
+    trained: Trained, source_of: Callable[..., str], imported: Callable[[str], ModuleType]
+) -> None:
+    network = trained(sampled(3))
+
+    names = state_names(network)
+
+    assert list(names) == list(network.state_dict())
+    assert sorted(names.values()) == sorted(imported(source_of(network)).Network().state_dict())
+
+
+def test_the_file_run_as_a_program_classifies_an_image(
+    tmp_path: Path, trained: Trained, exported: Export, graph_of: GraphOf, chain: Callable[..., Cell]
+) -> None:
+    network = trained(graph_of(chain("conv3x3")))
+    exported(network)
+    Image.fromarray(images()[0, 0].numpy()).save(tmp_path / "one.png")
+    label = int(network((images()[:1].float() - 77.0) / 33.0).argmax(1))
+
+    run = [sys.executable, "-I", str(tmp_path / "network.py")]
+    said = subprocess.run([*run, str(tmp_path / "one.png")], capture_output=True, text=True, check=True).stdout
+    described = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+
+    assert f"one.png: {'abc'[label]} (" in said
+    assert f"{num_params(network):,} parameters, images (1, 8, 8) to logits (3,)" in described
+
+
+BLOCKS = '''
+"""Parts that a plug-in shares."""
+from __future__ import annotations
+import math
+from torch import nn
+
+LIMIT = 0.5
+
+
+class Gate(nn.Module):
+    def __init__(self, channels, squeeze=4, limit=LIMIT):
+        super().__init__()
+        self.channels, self.squeeze, self.limit = channels, squeeze, limit
+        self.down = nn.Linear(channels, max(1, channels // squeeze))
+        self.up = nn.Linear(max(1, channels // squeeze), channels)
+
+    def forward(self, x):
+        return x * soft(self.up(self.down(x.mean((2, 3)))), self.limit)[..., None, None]
+
+
+def soft(x, limit):
+    return (x / math.sqrt(2.0)).sigmoid().clamp(max=limit)
+'''
+
+OPERATION = '''
+from dataclasses import dataclass
+import torch.nn.functional as F
+from torch import Tensor, nn
+from nasflow_cli.core.registry import ACTIVATIONS, OPERATIONS
+from nasflow_cli.nets.operations import Slot, conv_bn
+from gate_blocks import Gate as Squeeze
+
+
+@ACTIVATIONS.register("square")
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x) ** 2 * SHARE
+
+
+@OPERATIONS.register("gated", weighted=True, activated=True)
+class Gated(nn.Module):
+    """Keeps its slot."""
+
+    def __init__(self, slot: Slot, *, gate: bool = True, bias: bool = True) -> None:
+        super().__init__()
+        self.slot, self.gate = slot, gate
+        self.body = conv_bn(slot, 3)
+        self.squeeze = Squeeze(slot.channels)
+        self.bias = nn.Parameter(slot_zero(slot)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squeeze(self.body(x)) + self.bias
+
+
+def slot_zero(slot):
+    import torch
+    return torch.zeros(slot.channels, 1, 1)
+
+
+SHARE = 0.25
+'''
+
+
+def test_a_plugins_classes_are_exported_with_all_that_they_need(
+    trained: Trained, exported: Export, graph_of: GraphOf, plugin: Plugin
+) -> None:
+    plugin("gate_blocks", BLOCKS)
+    plugin("gated_operation", OPERATION)
+    cell = Cell((Node("gated", (0,), "square"), Node("gated", (0, 1), "gelu")), (1, 2))
+    network = trained(graph_of(cell, activation="square"))
+
+    assert_same(network, exported(network), images())
+
+
+def test_a_plugins_source_brings_no_import_of_nasflow_or_of_the_plugin(
+    trained: Trained, source_of: Callable[..., str], graph_of: GraphOf, plugin: Plugin
+) -> None:
+    plugin("gate_blocks", BLOCKS)
+    plugin("gated_operation", OPERATION)
+
+    source = source_of(trained(graph_of(Cell((Node("gated", (0,), "square"),), (1,)))))
+
+    assert "nasflow_cli" not in source
+    assert "import gate_blocks" not in source
+    assert "register" not in source.replace("register_buffer", "")
+    assert source.count("class Gate(nn.Module):") == 1
+
+
+def replaced(network: Network, module: nn.Module) -> Network:
+    """Put another module in the first slot behind the stem."""
+    network.cells[1].nodes[0] = module
+    return network
+
+
+@pytest.fixture
+def one_slot(trained: Trained, graph_of: GraphOf, chain: Callable[..., Cell]) -> Network:
+    return trained(graph_of(chain("conv1x1")))
+
+
+def test_named_children_padding_modes_and_numbers_that_are_not_finite_are_written(
+    one_slot: Network, exported: Export
+) -> None:
+    layers = OrderedDict(
+        pad=nn.Hardtanh(-1.0, float("inf")),
+        conv=nn.Conv2d(4, 4, (3, 1), padding="same", padding_mode="circular", groups=2),
+        norm=nn.GroupNorm(2, 4, affine=False),
+        inner=nn.Sequential(nn.Sequential(), nn.Threshold(0.1, 20)),
+    )
+    network = replaced(one_slot, nn.Sequential(layers))
+
+    assert_same(network, exported(network), images())
+
+
+def test_an_argument_that_is_a_module_or_a_function_is_written(
+    one_slot: Network, exported: Export, plugin: Plugin
+) -> None:
+    made = plugin(
+        "residual_plugin",
+        "from torch import nn\n"
+        "class Residual(nn.Module):\n"
+        "    def __init__(self, inner, before, scales=(1.0,)):\n"
+        "        super().__init__()\n"
+        "        self.inner, self.before, self._scales = inner, before, scales\n"
+        "    def forward(self, x):\n"
+        "        return x + self.inner(self.before(x)) * self._scales[0]\n",
+    )
+    network = replaced(one_slot, made.Residual(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ELU(0.5)), torch.tanh, (0.5,)))
+
+    assert_same(network, exported(network), images())
+
+
+def refusal(network: Network) -> str:
+    with pytest.raises(NasflowError) as caught:
+        network_source(network, (1, 8, 8), [0.0], [1.0], ("a", "b", "c"), "Refused")
+    return str(caught.value)
+
+
+def test_a_module_that_does_not_keep_its_argument_is_refused_by_name(one_slot: Network, plugin: Plugin) -> None:
+    made = plugin(
+        "forgetful",
+        "from torch import nn\n"
+        "class Forgets(nn.Module):\n"
+        "    def __init__(self, factor):\n"
+        "        super().__init__()\n"
+        "        self.double = 2 * factor\n"
+        "    def forward(self, x):\n"
+        "        return self.double * x\n",
+    )
+
+    said = refusal(replaced(one_slot, made.Forgets(2.0)))
+
+    assert "forgetful.Forgets" in said
+    assert "self.factor = factor" in said
+
+
+def test_an_argument_that_cannot_be_written_is_refused_by_name(one_slot: Network, plugin: Plugin) -> None:
+    made = plugin(
+        "tensorial",
+        "from torch import nn\n"
+        "class Scale(nn.Module):\n"
+        "    def __init__(self, by):\n"
+        "        super().__init__()\n"
+        "        self.by = by\n",
+    )
+
+    said = refusal(replaced(one_slot, made.Scale(torch.ones(3))))
+
+    assert "Scale's argument 'by': a Tensor cannot be written as text" in said
+
+
+def test_a_class_whose_source_is_gone_is_refused(one_slot: Network, plugin: Plugin, tmp_path: Path) -> None:
+    made = plugin("vanished", "from torch import nn\nclass Lost(nn.Module):\n    pass\n")
+    (tmp_path / "plugins" / "vanished.py").unlink()
+
+    said = refusal(replaced(one_slot, made.Lost()))
+
+    assert "cannot export vanished: its source is not there" in said
+
+
+def test_a_class_made_while_the_program_runs_is_refused(one_slot: Network) -> None:
+    class Local(nn.Module):
+        pass
+
+    assert "define it at the top level of a module" in refusal(replaced(one_slot, Local()))
+
+
+def test_a_plugin_that_uses_a_module_as_a_whole_is_told_to_import_names(one_slot: Network, plugin: Plugin) -> None:
+    plugin("gate_blocks", BLOCKS)
+    made = plugin("whole_user", "import gate_blocks\nfrom torch import nn\nclass Uses(gate_blocks.Gate):\n    pass\n")
+
+    assert "import the names that it needs" in refusal(replaced(one_slot, made.Uses(4)))
+
+
+def test_two_plugins_with_one_name_for_two_things_are_refused(
+    trained: Trained, graph_of: GraphOf, chain: Callable[..., Cell], plugin: Plugin
+) -> None:
+    text = "from torch import nn\nclass Same(nn.Module):\n    pass\n"
+    network = trained(graph_of(chain("conv1x1", "conv1x1")))
+    network.cells[1].nodes[0] = plugin("first_same", text).Same()
+    network.cells[1].nodes[1] = plugin("second_same", text).Same()
+
+    said = refusal(network)
+
+    assert "'Same' would mean two things" in said
+    assert "first_same.Same" in said
+
+
+def test_a_plugins_class_called_network_is_refused(one_slot: Network, plugin: Plugin) -> None:
+    made = plugin("network_plugin", "from torch import nn\nclass Network(nn.Module):\n    pass\n")
+
+    assert "'Network' would mean two things" in refusal(replaced(one_slot, made.Network()))
