@@ -71,13 +71,15 @@ class ChildTrainer:
         network = build(graph, shape[0], classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
         trainer = Trainer(network, self.config.training, data.normalise, assignment.seed, self.device)
         start = self._go_on(trainer, assignment)
-        loss = self._epochs(trainer, assignment, start, should_stop)
+        self._epochs(trainer, assignment, start, should_stop)
         score = trainer.evaluate(data.validation)
         about = cost(graph, shape, classes)
+        # What was paid before an interruption counts: an interrupted trial reports what any other would.
+        paid = _lines(self.run.trial(assignment.number).metrics)
         metrics = {"params": float(about.params), "flops": float(about.flops), "validation_loss": score.loss}
-        if loss is not None:
-            metrics["train_loss"] = loss
-        return Report(score=score.accuracy, epochs=assignment.budget - start, metrics=metrics)
+        if paid:
+            metrics["train_loss"] = paid[-1]["train_loss"]
+        return Report(score=score.accuracy, epochs=len(paid), metrics=metrics)
 
     def _go_on(self, trainer: Trainer, assignment: Assignment) -> int:
         """Restore the nearest whole checkpoint and return the number of epochs that it has."""
@@ -95,13 +97,11 @@ class ChildTrainer:
         _log("starting from fresh weights")
         return 0
 
-    def _epochs(
-        self, trainer: Trainer, assignment: Assignment, start: int, should_stop: Callable[[], bool]
-    ) -> float | None:
+    def _epochs(self, trainer: Trainer, assignment: Assignment, start: int, should_stop: Callable[[], bool]) -> None:
         data, files = self.data(), self.run.trial(assignment.number)
         files.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         _keep_first(files.metrics, start)
-        loss, saved = None, time.monotonic()
+        saved = time.monotonic()
         with files.metrics.open("a", encoding="utf-8") as metrics:
             for number in range(start, assignment.budget):
                 began = time.monotonic()
@@ -115,7 +115,6 @@ class ChildTrainer:
                     saved = now
                 if stop and not last:
                     raise Interrupted(f"stopped after epoch {number + 1}")
-        return loss
 
     def _save(self, trainer: Trainer, assignment: Assignment, epoch: int) -> None:
         checkpoint = Checkpoint(key=assignment.key, seed=assignment.seed, epoch=epoch, tensors=trainer.tensors())
@@ -124,11 +123,17 @@ class ChildTrainer:
 
 def _keep_first(path: Path, epochs: int) -> None:
     """Cut the lines of epochs that are about to be trained again, and a torn last one."""
+    if path.exists():
+        kept = [json.dumps(line) + "\n" for line in _lines(path) if line["epoch"] <= epochs]
+        write_whole(path, "".join(kept))
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    """The whole lines of a trial's metrics."""
     if not path.exists():
-        return
+        return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epochs]
-    write_whole(path, "".join(kept))
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _log(line: str) -> None:
