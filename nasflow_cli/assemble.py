@@ -162,8 +162,10 @@ def new_run(experiment: Experiment, source: Path, run_directory: Path | None) ->
         run = RunDirectory(run_directory)
         if run.journal.exists() or run.resolved_config.exists():
             return run
-        if run_directory.exists() and any(run_directory.iterdir()):
-            raise ConfigError(f"{run_directory} is not empty and not a run directory; name another with --run-dir")
+        if run_directory.exists() and (not run_directory.is_dir() or any(run_directory.iterdir())):
+            raise ConfigError(
+                f"{run_directory} is no run directory, and not an empty folder; name another with --run-dir"
+            )
         make_directory(run_directory)
     write_whole(run.config, source.read_bytes())
     write_whole(run.resolved_config, _absolute(config).to_yaml())

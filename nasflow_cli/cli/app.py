@@ -5,7 +5,6 @@ Commands import what they need when they run, so that `--help` and reading a run
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -15,6 +14,7 @@ import typer
 
 import nasflow_cli
 from nasflow_cli.cli import check, export, inspect, search
+from nasflow_cli.cli.output import say
 from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, NasflowError
 
 app = typer.Typer(
@@ -65,12 +65,8 @@ def main() -> None:
     try:
         app()
     except NasflowError as error:
-        typer.echo(f"nasflow: error: {error}" if "\n" not in str(error) else f"nasflow: errors:\n{error}", err=True)
+        say(f"nasflow: error: {error}" if "\n" not in str(error) else f"nasflow: errors:\n{error}")
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our stdout has left; point it elsewhere so that the interpreter's last flush is silent too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nasflow_cli.cli.options import JsonOption, SetOption
+from nasflow_cli.cli.output import emit
 from nasflow_cli.cli.text import count
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def check(
     from nasflow_cli import assemble  # noqa: PLC0415  (torch)
 
     plan = _plan(assemble.check(assemble.load(config, overrides or [])))
-    typer.echo(json.dumps(plan, indent=2) if as_json else _text(plan))
+    emit(plan if as_json else _text(plan))
 
 
 def _plan(experiment: Experiment) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
+from nasflow_cli.cli.output import emit, say
 
 
 def export_best(
@@ -21,7 +21,7 @@ def export_best(
     from nasflow_cli import export  # noqa: PLC0415  (torch)
     from nasflow_cli.store.run_directory import open_run  # noqa: PLC0415
 
-    verified = export.export_best(open_run(run, runs), out, lambda line: typer.echo(line, err=True))
+    verified = export.export_best(open_run(run, runs), out, say)
     if as_json:
         about = {
             "schema_version": 1,
@@ -32,12 +32,11 @@ def export_best(
             "test_accuracy": verified.test_accuracy,
             "max_abs_difference": verified.max_abs_difference,
         }
-        typer.echo(json.dumps(about, indent=2))
+        emit(about)
         return
-    typer.echo(
+    say(
         f"checked in a process without nasflow: largest output difference {verified.max_abs_difference:.1e}, "
         f"validation accuracy {verified.validation_accuracy:.4f} (the run's {verified.score:.4f}), "
-        f"test accuracy {verified.test_accuracy:.4f}",
-        err=True,
+        f"test accuracy {verified.test_accuracy:.4f}"
     )
-    typer.echo(verified.directory.root)
+    emit(verified.directory.root)

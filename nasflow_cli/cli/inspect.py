@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
+from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import count, duration, network, table
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.trial import History, Result, Trial
@@ -34,7 +35,7 @@ def leaderboard(
     directory, _, history = _read(run, runs)
     rows = leaderboard_rows(history)
     if as_json:
-        typer.echo(json.dumps(leaderboard_json(rows), indent=2))
+        emit(leaderboard_json(rows))
         return
     shown = rows[:top] if top else rows
     cells = [
@@ -52,18 +53,18 @@ def leaderboard(
         for row in shown
     ]
     header = ["rank", "trial", "score", "epochs", "params", "flops", "time", "phase", "network"]
-    typer.echo(table(header, cells, left=(7, 8)))
+    emit(table(header, cells, left=(7, 8)))
     if len(shown) < len(rows):
-        typer.echo(f"{len(rows) - len(shown)} more; all of them: nasflow leaderboard --top 0", err=True)
+        say(f"{len(rows) - len(shown)} more; all of them: nasflow leaderboard --top 0")
     if not rows:
-        typer.echo(f"{directory.root} has no scored trial yet", err=True)
+        say(f"{directory.root} has no scored trial yet")
 
 
 def status(run: RunArgument = None, runs: RunsOption = Path("runs"), as_json: JsonOption = False) -> None:
     """Tell how far a run is, whether it is being worked on, and what is best so far."""
     directory, events, history = _read(run, runs)
     facts = _status(directory, events, history)
-    typer.echo(json.dumps(facts, indent=2) if as_json else _status_text(facts))
+    emit(facts if as_json else _status_text(facts))
 
 
 def _status(directory: RunDirectory, events: list[dict[str, Any]], history: History) -> dict[str, Any]:
@@ -153,9 +154,9 @@ def show(
         raise ConfigError(f"{directory.root} has no trial {number} (there are {len(history.trials)}, from 0)")
     shown, result = history.trials[number], history.results.get(number)
     if as_json:
-        typer.echo(json.dumps({"schema_version": 1, **_trial_json(shown, result)}, indent=2))
+        emit({"schema_version": 1, **_trial_json(shown, result)})
     else:
-        typer.echo(_show_text(directory, shown, result))
+        emit(_show_text(directory, shown, result))
 
 
 def _show_text(directory: RunDirectory, trial: Trial, result: Result | None) -> str:

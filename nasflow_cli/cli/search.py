@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
+from nasflow_cli.cli.output import emit, say
 from nasflow_cli.core.errors import (
     EXIT_SIGINT,
     EXIT_SIGTERM,
@@ -40,7 +41,7 @@ def search(
     """Search, from YAML to leaderboard. The run directory is the last line on stdout."""
     from nasflow_cli import assemble  # noqa: PLC0415  (torch)
 
-    _say(f"reading {config}")
+    say(f"reading {config}")
     experiment_config = assemble.load(config, overrides or [])
     if run_dir is not None and not run_dir.parent.is_dir():
         raise ConfigError(f"--run-dir {run_dir}: the folder {run_dir.parent} does not exist; make it first")
@@ -54,10 +55,10 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
 
     directory = open_run(run, runs)
     if assemble.is_finished(directory) and not overrides:
-        _say(f"{directory.root} is finished; nothing is left to do")
-        typer.echo(directory.root)
+        say(f"{directory.root} is finished; nothing is left to do")
+        emit(directory.root)
         return
-    _say(f"resuming {directory.root}")
+    say(f"resuming {directory.root}")
     _run(assemble.load(directory.resolved_config, overrides or []), lambda _: directory)
 
 
@@ -87,14 +88,14 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
     best = history.best()
     if best is not None:
         trial, result = best
-        _say(f"best: trial {trial.number}, score {result.score:.4f} after {trial.budget} epochs, key {trial.key}")
-    typer.echo(run.root)
+        say(f"best: trial {trial.number}, score {result.score:.4f} after {trial.budget} epochs, key {trial.key}")
+    emit(run.root)
     if not ending.finished:
-        _say(f"stopped early: {ending.reason}; go on with: nasflow resume {run.root}")
+        say(f"stopped early: {ending.reason}; go on with: nasflow resume {run.root}")
         sys.exit(stop.exit_code)
     if best is None:
         raise NoValidTrialError(_all_failed(run, {result.error or "" for result in history.results.values()}))
-    _say(f"finished: {ending.reason}; see: nasflow leaderboard {run.root}")
+    say(f"finished: {ending.reason}; see: nasflow leaderboard {run.root}")
 
 
 def _all_failed(run: RunDirectory, errors: set[str]) -> str:
@@ -118,7 +119,3 @@ def _signals(stop: Stop) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

@@ -1,0 +1,207 @@
+"""The commands as a shell script meets them: streams, JSON documents, exit codes, signals, kill -9."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import shell, start
+from tiny import timeless, write_config
+
+LOCAL = {"kind": "local", "workers": 1}
+ROW = {"rank", "trial", "key", "score", "budget", "params", "flops", "seconds", "phase", "structure", "operators"}
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def until_told(process: subprocess.Popen[str], count: int) -> None:
+    """Read a search's progress until so many results have been shown."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        count -= line.startswith("[")
+        if count == 0:
+            return
+    pytest.fail("the search ended before that")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A search by the command line with one worker process: (configuration, run directory)."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    config = write_config(folder / "tiny.yaml", executor=LOCAL)
+    ended = shell("search", config, cwd=folder)
+    assert ended.code == 0, ended.err
+    directory = folder / ended.out.splitlines()[-1]
+    assert (folder / "runs" / "latest").resolve() == directory.resolve()
+    assert "\x1b" not in ended.out + ended.err
+    assert ended.out.count("\n") == 1
+    return config, directory
+
+
+def test_a_search_killed_three_times_ends_as_one_that_never_was(
+    uninterrupted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config, directory = uninterrupted
+    for results in (1, 4, 3):
+        process = start("search", config, "--run-dir", tmp_path / "run", cwd=tmp_path)
+        until_told(process, results)
+        process.kill()
+        process.communicate()
+
+    assert shell("resume", tmp_path / "run", cwd=tmp_path).code == 0
+
+    assert timeless(tmp_path / "run") == timeless(directory)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
+def test_a_signal_stops_the_search_with_its_exit_code_and_nothing_is_lost(
+    number: signal.Signals, code: int, uninterrupted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config, directory = uninterrupted
+    process = start("search", config, "--run-dir", tmp_path / "run", cwd=tmp_path)
+    until_told(process, 2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == code, err
+    assert out.splitlines()[-1] == str(tmp_path / "run")
+    assert "nasflow resume" in err
+    known = timeless(tmp_path / "run")
+    assert known == timeless(directory)[: len(known)]
+
+
+def test_a_time_limit_ends_with_75_and_resume_goes_on(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml")
+    ended = shell("search", config, "--set", "search.time_limit_s=0.001", "--run-dir", "run", cwd=tmp_path)
+    assert ended.code == 75, ended.err
+
+    more = shell("resume", "run", "--set", "search.time_limit_s=null", cwd=tmp_path)
+
+    assert more.code == 0, more.err
+    assert json.loads((tmp_path / "run" / "journal.jsonl").read_text().splitlines()[-1])["event"] == "finished"
+
+
+def test_a_search_whose_trials_all_fail_has_its_own_exit_code(nasflow: Call, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path / "a.yaml", training={"learning_rate": 1e30, "gradient_clip": None}, search={"trials": 4}
+    )
+
+    code, out, err = nasflow("search", config, "--run-dir", tmp_path / "run")
+
+    assert code == 3
+    assert out.splitlines()[-1] == str(tmp_path / "run")
+    assert "not one trial has a score" in err
+    assert nasflow("export-best", tmp_path / "run")[0] == 3
+
+
+def test_resuming_a_finished_run_leaves_it_as_it_is(nasflow: Call, finished: tuple[Path, Path]) -> None:
+    journal = (finished[1] / "journal.jsonl").read_bytes()
+
+    code, out, err = nasflow("resume", finished[1])
+
+    assert code == 0
+    assert out.strip() == str(finished[1])
+    assert "finished" in err
+    assert (finished[1] / "journal.jsonl").read_bytes() == journal
+
+
+def test_the_leaderboard_document_has_the_promised_fields(nasflow: Call, finished: tuple[Path, Path]) -> None:
+    code, out, _ = nasflow("leaderboard", finished[1], "--json")
+
+    document = json.loads(out)
+    assert code == 0
+    assert document["schema_version"] == 1
+    assert [row["rank"] for row in document["rows"]] == list(range(1, len(document["rows"]) + 1))
+    assert all(set(row) == ROW for row in document["rows"])
+    full = [row["score"] for row in document["rows"] if row["budget"] == 3]
+    assert full == sorted(full, reverse=True)
+    assert all(isinstance(row["params"], int) and row["params"] > 0 for row in document["rows"])
+
+
+def test_the_leaderboard_files_agree_with_the_command(nasflow: Call, finished: tuple[Path, Path]) -> None:
+    document = json.loads(nasflow("leaderboard", finished[1], "--json")[1])
+
+    assert json.loads((finished[1] / "leaderboard.json").read_text()) == document
+    with (finished[1] / "leaderboard.csv").open(newline="") as file:
+        assert [row["key"] for row in csv.DictReader(file)] == [row["key"] for row in document["rows"]]
+
+
+def test_status_tells_how_far_a_run_is(nasflow: Call, finished: tuple[Path, Path]) -> None:
+    document = json.loads(nasflow("status", finished[1], "--json")[1])
+
+    assert document["schema_version"] == 1
+    assert document["state"] == "finished"
+    assert document["trials"]["planned"] == document["trials"]["scored"] == 16
+    assert document["best"]["result"]["score"] > 0
+    assert "finished" in nasflow("status", finished[1])[1]
+
+
+def test_show_tells_how_a_trial_came_about(nasflow: Call, finished: tuple[Path, Path]) -> None:
+    document = json.loads(nasflow("show", finished[1], "--trial", "0", "--json")[1])
+
+    assert document["trial"] == 0
+    assert document["result"]["metrics"]["params"] > 0
+    assert document["structure"]
+    assert document["operators"]
+    text = nasflow("show", finished[1], "--trial", "0")[1]
+    assert document["key"] in text
+    assert "stages.0.width" in text
+
+
+def test_check_prints_the_plan(nasflow: Call, finished: tuple[Path, Path]) -> None:
+    plan = json.loads(nasflow("check", finished[0], "--json")[1])
+
+    assert plan["schema_version"] == 1
+    assert plan["data"]["shape"] == [1, 8, 8]
+    assert (plan["data"]["train"], plan["data"]["validation"], plan["data"]["test"]) == (180, 60, 359)
+    assert plan["trials"] == sum(sum(bracket["counts"]) for bracket in plan["brackets"])
+    assert [bracket["phase"] for bracket in plan["brackets"][:2]] == ["structure", "operators"]
+    assert nasflow("check", finished[0])[0] == 0
+
+
+def test_help_and_leaderboard_import_neither_torch_nor_dgl(finished: tuple[Path, Path]) -> None:
+    program = (
+        "import sys; sys.argv = ['nasflow', *sys.argv[1:]]\n"
+        "from nasflow_cli.cli.app import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'dgl', 'hpbandster', 'ConfigSpace', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    for arguments in (
+        ["--help"],
+        ["leaderboard", str(finished[1])],
+        ["status", str(finished[1])],
+        ["show", str(finished[1])],
+    ):
+        subprocess.run([sys.executable, "-c", program, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_reader_that_leaves_early_is_no_error(finished: tuple[Path, Path]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "nasflow_cli", "leaderboard", str(finished[1]), "--json"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+
+    assert process.returncode == 0
+    assert process.stderr == ""
+
+
+def test_version_is_printed(nasflow: Call) -> None:
+    code, out, _ = nasflow("--version")
+
+    assert code == 0
+    assert out.startswith("nasflow 0.")
