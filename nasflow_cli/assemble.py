@@ -48,7 +48,7 @@ from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
 from nasflow_cli.train.data import Splits, load_splits
 
-FEASIBILITY_SAMPLES = 500
+FEASIBILITY_SAMPLES = 200
 """Members drawn to find one that satisfies the constraints."""
 
 

@@ -26,7 +26,7 @@ from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import EVALUATORS, load_plugins
 from nasflow_cli.core.space import SearchSpace
-from nasflow_cli.core.trial import History, Trial
+from nasflow_cli.core.trial import Trial
 from nasflow_cli.execute import inline as _inline
 from nasflow_cli.execute import local as _local
 from nasflow_cli.nets.builder import Network, build
@@ -133,7 +133,7 @@ def export_best(
     export = Exportable(
         trial=trial,
         score=result.score,
-        lineage=_lineage(history, trial),
+        lineage=history.lineage(trial),
         graph=graph,
         weights=weights,
         splits=splits,
@@ -239,7 +239,7 @@ def _compare_with_score(export: Exportable, accuracy: float) -> None:
         raise NasflowError(
             f"trial {export.trial.number} was journalled with a score of {export.score:.6f}, but {why} has a "
             f"validation accuracy of {accuracy:.6f} (allowed difference: {allowed:.6f}); nothing was kept. See whether "
-            "the data changed since the search; `nasflow train` trains the architecture anew"
+            "the data has changed since the search"
         )
 
 
@@ -306,13 +306,6 @@ def _title(export: Exportable) -> str:
     )
 
 
-def _lineage(history: History, trial: Trial) -> tuple[int, ...]:
-    numbers = [trial.number]
-    while (parent := history.trials[numbers[-1]].parent) is not None:
-        numbers.append(parent)
-    return tuple(numbers)
-
-
 def _checkpointed(
     run: RunDirectory, trial: Trial, config: ExperimentConfig, tell: Callable[[str], None]
 ) -> dict[str, Tensor] | None:
@@ -328,7 +321,7 @@ def _checkpointed(
     if config.evaluator != "train":
         raise ConfigError(
             f"{run.root}: trial {trial.number} has no weights ({why}), and the evaluator {config.evaluator!r} "
-            "trains none; `nasflow train` trains the architecture"
+            "trains none, so there is nothing to export"
         )
     tell(f"trial {trial.number}: its checkpoint cannot be used ({why})")
     return None
@@ -339,14 +332,7 @@ def _train_again(config: ExperimentConfig, trial: Trial, device: torch.device) -
     with tempfile.TemporaryDirectory(prefix="nasflow-") as folder:
         run = RunDirectory(Path(folder))
         evaluator: Evaluator = EVALUATORS[config.evaluator].make(config, run, device)
-        assignment = Assignment(
-            number=trial.number,
-            architecture=trial.architecture,
-            key=trial.key,
-            budget=trial.budget,
-            seed=trial.seed,
-            lineage=(trial.number,),
-        )
+        assignment = Assignment.of(trial, (trial.number,))
         try:
             evaluator(assignment, lambda: False)
             return scored_weights(load_checkpoint(run.trial(trial.number).checkpoint, trial.key, trial.seed).tensors)

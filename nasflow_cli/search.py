@@ -118,14 +118,7 @@ class Search:
         return trial
 
     def _submit(self, trial: Trial) -> None:
-        assignment = Assignment(
-            number=trial.number,
-            architecture=trial.architecture,
-            key=trial.key,
-            budget=trial.budget,
-            seed=trial.seed,
-            lineage=lineage(self.history, trial),
-        )
+        assignment = Assignment.of(trial, self.history.lineage(trial))
         log = self.run.trial(trial.number).log
         self.executor.submit(Task(number=trial.number, payload=assignment.to_json(), log=log))
         self.observer.asked(trial)
@@ -163,14 +156,6 @@ class Search:
     def _write_derived(self) -> None:
         write_leaderboard(self.run, self.history)
         write_hpbandster_files(self.run, self.history)
-
-
-def lineage(history: History, trial: Trial) -> tuple[int, ...]:
-    """The trial, its parent, that one's parent, and so on."""
-    numbers = [trial.number]
-    while (parent := history.trials[numbers[-1]].parent) is not None:
-        numbers.append(parent)
-    return tuple(numbers)
 
 
 def result_of(outcome: Outcome) -> Result:

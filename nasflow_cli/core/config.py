@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from nasflow_cli.core.errors import ConfigError
-from nasflow_cli.core.load import Document, Where, read_yaml, with_overrides
+from nasflow_cli.core.load import Document, Where, read_yaml, with_overrides, write_yaml
 from nasflow_cli.core.registry import DATASETS, EVALUATORS, EXECUTORS, Registry, nearest
 from nasflow_cli.core.space_config import Section, SpaceConfig
 
@@ -103,7 +102,7 @@ class PredictorConfig(Section):
     ensemble: int = Field(default=4, ge=1)
     layers: int = Field(default=3, ge=1)
     width: int = Field(default=32, ge=4)
-    epochs: int = Field(default=80, ge=1)
+    epochs: int = Field(default=60, ge=1)
     learning_rate: float = Field(default=5e-3, gt=0)
 
 
@@ -191,11 +190,13 @@ class ExperimentConfig(Section):
             value["data"].pop(moved)
         for operational in ("trials", "time_limit_s"):
             value["search"].pop(operational)
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        value["training"].pop("checkpoint_every_s")
+        # The order of the cells counts: parameters are declared, and so drawn, in it.
+        return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
     def to_yaml(self) -> str:
         """Return the experiment with every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return write_yaml(self.model_dump(mode="json"))
 
 
 def load_experiment(
@@ -217,8 +218,14 @@ def validate(document: Document) -> ExperimentConfig:
     try:
         return ExperimentConfig.model_validate_json(json.dumps(document.data))
     except ValidationError as error:
-        lines = [_explain(document, item) for item in error.errors(include_url=False)]
+        items = [item for item in error.errors(include_url=False) if not _is_echo(item)]
+        lines = [_explain(document, item) for item in items]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _is_echo(item: Any) -> bool:
+    """Whether a list is only called empty because all that stands in it was refused."""
+    return bool(item["type"] == "too_short" and item["input"])
 
 
 def _explain(document: Document, item: Any) -> str:
@@ -232,6 +239,8 @@ def _explain(document: Document, item: Any) -> str:
             message += f" (known: {', '.join(known)})"
     elif kind == "missing":
         message = "this key is needed and missing"
+    elif kind == "too_short":
+        message = "at least one entry is needed"
     elif kind != "value_error":
         message = f"{message[0].lower()}{message[1:]}, not {json.dumps(item['input'])[:60]}"
     return f"{document.at(where)}: {name}: {message}" if name else f"{document.at(where)}: {message}"

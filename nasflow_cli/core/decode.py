@@ -27,17 +27,23 @@ class Decoder:
         """Read everything and return the simplified graph."""
         config = self.config
         width = int(self.read("stem.width"))
+        shapes = [self._shape(position) for position in range(len(config.stages))]
+        for stage in config.stages:
+            if stage.cell not in self._skeletons:
+                self._skeletons[stage.cell] = _skeleton(stage.cell, config.cells[stage.cell], self.read)
         blocks = [Block("stem", self._single(config.stem.operation, "stem"), width, config.stem.stride)]
         for self._stage, stage in enumerate(config.stages):
-            blocks.extend(self._stage_blocks(stage, width))
+            blocks.extend(self._stage_blocks(stage, width, *shapes[self._stage]))
             width = blocks[-1].width
         return NetworkGraph(
             tuple(blocks), self._domain("activation", "head"), self._domain("initialisation", "head"), config.dropout
         )
 
-    def _stage_blocks(self, stage: StageConfig, width_before: int) -> Iterator[Block]:
+    def _shape(self, stage: int) -> tuple[int, int]:
+        return int(self.read(f"stages.{stage}.depth")), int(self.read(f"stages.{stage}.width"))
+
+    def _stage_blocks(self, stage: StageConfig, width_before: int, depth: int, width: int) -> Iterator[Block]:
         name = f"stages.{self._stage}"
-        depth, width = int(self.read(f"{name}.depth")), int(self.read(f"{name}.width"))
         if width != width_before or stage.stride != 1:
             slot = f"{name}.transition"
             yield Block(slot, self._single(stage.transition, slot), width, stage.stride)
@@ -61,9 +67,7 @@ class Decoder:
         return Cell((self._fill(Node(operation, (0,)), slot),), (1,))
 
     def _cell(self, name: str) -> Cell:
-        skeleton = self._skeletons.get(name)
-        if skeleton is None:
-            skeleton = self._skeletons[name] = _skeleton(name, self.config.cells[name], self.read)
+        skeleton = self._skeletons[name]
         chosen = {node.operation: str(self.read(f"{node.operation}.operation")) for node in skeleton.nodes}
         # Simplified before activations are read: what `none` cuts off has none.
         live = simplify(skeleton, {slot: self.facts[operation] for slot, operation in chosen.items()})

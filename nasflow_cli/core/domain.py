@@ -1,12 +1,14 @@
 """What one parameter of a search space may be: a choice, an ordered choice, a whole number or a number in a range.
 
 A domain is written in YAML as a single value (nothing to search), a list, or `{min: , max: }` with `step:` or
-`log: true`; `{choices: [...]}` is the long form of a list. Refuses the empty domain and repeated choices.
+`log: true`; `{choices: [...]}` is the long form of a list. Refuses the empty domain, repeated choices, numbers that
+are not finite, and more steps than anyone would search.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 Kind = Literal["categorical", "ordinal", "integer", "float"]
+
+MAX_CHOICES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,8 @@ def _choice(values: list[Any]) -> Domain:
     for value in values:
         if not isinstance(value, (bool, int, float, str)):
             raise ValueError(f"a choice is a number, a word or true/false, not {value!r}")  # noqa: TRY004
+        if not isinstance(value, str) and not _is_finite(value):
+            raise ValueError(f"a choice is a finite number, not {value!r}")
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     if numeric and values:
         if len({type(value) for value in values}) > 1:
@@ -144,7 +150,7 @@ def _range(raw: Mapping[str, Any]) -> Domain:
     if not {"min", "max"} <= set(raw):
         raise ValueError("a range needs both `min` and `max`")
     for number in (raw["min"], raw["max"], raw.get("step", 1)):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not _is_finite(number):
             raise ValueError(f"a range is made of finite numbers, not {number!r}")
     low, high, step, log = raw["min"], raw["max"], raw.get("step"), raw.get("log", False)
     if not isinstance(log, bool):
@@ -154,8 +160,15 @@ def _range(raw: Mapping[str, Any]) -> Domain:
         return Domain(kind="integer" if whole else "float", low=low, high=high, log=log)
     if step <= 0 or log:
         raise ValueError("`step` is above 0 and does not go with `log`")
-    count = int((high - low) / step + 1e-9) + 1
-    return _choice([low + i * step for i in range(max(count, 0))])
+    steps = (high - low) / step + 1e-9
+    if steps >= MAX_CHOICES:
+        raise ValueError(f"`step` makes more than {MAX_CHOICES} values; make it larger, or leave it out")
+    return _choice([low + i * step for i in range(math.floor(steps) + 1)])
+
+
+def _is_finite(number: float) -> bool:
+    """Like math.isfinite, which raises for an int that is larger than every float."""
+    return abs(number) <= sys.float_info.max
 
 
 _SCALAR = {"type": ["number", "string", "boolean"]}

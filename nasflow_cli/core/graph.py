@@ -190,7 +190,8 @@ def _smallest(
     tied = next((colour for colour in sorted(sizes) if sizes[colour] > 1), None)
     if tied is None:
         order = sorted(range(len(colours)), key=colours.__getitem__)
-        rows = [[labels[v], sorted((colours[o], t) for o, t in reads[v].items()), leaves[v]] for v in order]
+        place = {value: i for i, value in enumerate(order)}  # colours may have gaps after a split; places have none
+        rows = [[labels[v], sorted((place[o], t) for o, t in reads[v].items()), leaves[v]] for v in order]
         return json.dumps(rows)
     members = [value for value in range(len(colours)) if colours[value] == tied]
     # Twins (same inputs, same readers) are interchangeable: trying one of them is trying all.

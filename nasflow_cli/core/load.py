@@ -1,7 +1,7 @@
 """Reads YAML so that every later complaint can say `file:line:column`. Refuses all that could surprise or run code.
 
 YAML 1.2 rules for numbers and booleans (`1e-3` is a number, `on` is a word); a duplicate key, a tag, a merge key, an
-alias that multiplies its anchor without bound, or a second document is an error.
+alias that multiplies its anchor without bound, a number beyond 64 bits, or a second document is an error.
 """
 
 from __future__ import annotations
@@ -28,6 +28,17 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with YAML 1.2's core schema instead of YAML 1.1's."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.1 or 1.2 would read as something else than a word."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Represent a text; only double quotes escape the line breaks that are not ASCII."""
+        style = '"' if any(line_break in data for line_break in "\x85\u2028\u2029\ufeff") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+_Dumper.yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeDumper.yaml_implicit_resolvers.items()}
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -39,7 +50,8 @@ for _tag, _pattern, _first in (
         "-+.0123456789",
     ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +74,11 @@ class Document:
 class _Reader:
     """Turns composed nodes into plain values, keeping marks and counting what aliases multiply."""
 
-    def __init__(self, source: str, loader: _Loader) -> None:
+    def __init__(self, source: str) -> None:
         self.source = source
-        self.loader = loader
         self.marks: dict[Where, str] = {}
         self.values = 0
+        self.characters = 0
 
     def mark(self, node: yaml.Node) -> str:
         return f"{self.source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
@@ -93,27 +105,42 @@ class _Reader:
             raise ConfigError(f"{self.mark(node)}: the tag {tag} is not allowed; write a plain value")
 
     def _scalar(self, node: yaml.Node) -> Any:
-        self._check_tag(node, "bool", "null", "int", "float", "str")
+        text = self._text(node)
         kind = node.tag.rsplit(":", 1)[1]
-        text = node.value
         try:
             if kind == "int":
-                return int(text.replace("_", ""), 0 if text[:2] in ("0o", "0x") else 10)
+                return _whole(text)
             if kind == "float":
                 return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()).replace("_", ""))
             if kind == "bool":
                 return {"true": True, "false": False}[text.lower()]
         except (ValueError, KeyError):
-            raise ConfigError(f"{self.mark(node)}: {text!r} is not a valid {kind}") from None
+            raise ConfigError(f"{self.mark(node)}: {text[:40]!r} is not a valid {kind}") from None
         return None if kind == "null" else text
+
+    def _text(self, node: yaml.Node) -> str:
+        self._check_tag(node, "bool", "null", "int", "float", "str")
+        text: str = node.value
+        self.characters += len(text)
+        if self.characters > MAX_BYTES:
+            raise ConfigError(
+                f"{self.mark(node)}: the document unfolds to more than {MAX_BYTES} characters; "
+                "write it without aliases that repeat a long text"
+            )
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ConfigError(
+                f"{self.mark(node)}: half a surrogate pair is not a character; write the character itself"
+            )
+        return text
 
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise ConfigError(f"{self.mark(key_node)}: a key is a plain word here, not a list or a mapping")
-            self._check_tag(key_node, "bool", "null", "int", "float", "str")
-            key = key_node.value
+            key = self._text(key_node)
+            if key == "<<" and key_node.style is None:
+                raise ConfigError(f"{self.mark(key_node)}: merge keys (`<<`) are not read; write the keys out")
             if key in result:
                 first = self.marks[(*where, key)]
                 raise ConfigError(f"{self.mark(key_node)}: duplicate key {key!r}; it first stands at {first}")
@@ -122,13 +149,35 @@ class _Reader:
         return result
 
 
+def _whole(text: str) -> int:
+    """Read an integer. Raises ValueError when it is none or beyond 64 bits, which later arithmetic cannot hold."""
+    number = int(text.replace("_", ""), 0 if text[:2] in ("0o", "0x") else 10)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("beyond 64 bits")
+    return number
+
+
 def parse_yaml(text: str, source: str) -> Document:
     """Parse one YAML mapping. Raises ConfigError that says where."""
-    loader = _Loader(text)
+    data, marks = _parse(text, source)
+    if not isinstance(data, dict):
+        found = "empty" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"{source}:1:1: an experiment is a mapping of sections (`data:`, `space:`, ...), not {found}")
+    return Document(source=source, data=data, marks=marks)
+
+
+def _parse(text: str, source: str) -> tuple[Any, dict[Where, str]]:
+    """Read one YAML value of any kind, and where its parts stand."""
+    try:
+        loader = _Loader(text)
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = f"{source}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+        raise ConfigError(f"{place}: the character {text[error.position]!r} has no place in YAML; remove it") from None
+    reader = _Reader(source)
     try:
         node = loader.get_single_node()
-        reader = _Reader(source, loader)
-        data = reader.read(node, ()) if node is not None else None
+        return (reader.read(node, ()) if node is not None else None), reader.marks
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
@@ -140,14 +189,15 @@ def parse_yaml(text: str, source: str) -> Document:
         raise ConfigError(f"{source}: the document is nested too deeply (at most {MAX_DEPTH} levels)") from None
     finally:
         loader.dispose()
-    if not isinstance(data, dict):
-        found = "empty" if data is None else f"a {type(data).__name__}"
-        raise ConfigError(f"{source}:1:1: an experiment is a mapping of sections (`data:`, `space:`, ...), not {found}")
-    return Document(source=source, data=data, marks=reader.marks)
+
+
+def write_yaml(value: Any) -> str:
+    """Return YAML that `parse_yaml` reads back as the same value; keys keep their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(path: Path) -> Document:
-    """Read and parse a YAML file. Raises MissingError when it is absent and ConfigError when it is unusable."""
+    """Read and parse a YAML file. Raises MissingError when the system refuses to read it, else ConfigError."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -173,21 +223,24 @@ def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
         name, equals, text = option.partition("=")
         if not equals or not all(name.split(".")):
             raise ConfigError(f"{label}: write it as key.key=value")
-        value = parse_yaml(f"value: {text}", label).data["value"] if text.strip() else None
-        where = _assign(data, name.split("."), value, label)
+        value, _ = _parse(text, label)
+        where, made = _assign(data, name.split("."), value, label)
         for known in [w for w in marks if w[: len(where)] == where]:
             del marks[known]
-        marks[where] = label
+        for end in range(len(where) - made, len(where) + 1):
+            marks[where[:end]] = label
     return Document(source=document.source, data=data, marks=marks)
 
 
-def _assign(data: Any, keys: Sequence[str], value: Any, label: str) -> Where:
+def _assign(data: Any, keys: Sequence[str], value: Any, label: str) -> tuple[Where, int]:
+    """Put the value in its place. Returns the place, and how many sections had to be made around it."""
     where: list[str | int] = []
+    made = 0
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         step: str | int = key
         if isinstance(data, list):
-            if not key.isdigit() or int(key) >= len(data):
+            if not key.isdecimal() or int(key) >= len(data):
                 raise ConfigError(f"{label}: {'.'.join(keys[:depth])} is a list of {len(data)}; {key!r} is not in it")
             step = int(key)
         elif not isinstance(data, dict):
@@ -197,8 +250,9 @@ def _assign(data: Any, keys: Sequence[str], value: Any, label: str) -> Where:
             data[step] = value
         elif isinstance(data, dict) and data.get(key) is None:
             data[step] = {}
+            made += 1
         data = data[step]
-    return tuple(where)
+    return tuple(where), made
 
 
 def _copy(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The one way in which anything is named in YAML: operations, activations, initialisers, data, evaluators, executors.
 
-A registry refuses a name that is taken and, asked for one it lacks, names the nearest it has. A user adds an entry
+A registry refuses a name that is taken and, asked for one it lacks, names the nearest it has. The same function may
+take its name again, as it does when its module is reloaded. A user adds an entry
 with the decorator, in a module listed under `plugins:`, which is imported in the main process and in every worker.
 """
 
@@ -32,6 +33,10 @@ class Entry(Generic[T]):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _origin(make: Callable[..., Any]) -> tuple[str, str]:
+    return make.__module__, make.__qualname__
+
+
 class Registry(Generic[T]):
     """Names of one kind. The only ambient state in the program."""
 
@@ -44,7 +49,7 @@ class Registry(Generic[T]):
 
         def add(make: T) -> T:
             taken = self._entries.get(name)
-            if taken is not None and taken.make.__module__ != make.__module__:
+            if taken is not None and _origin(taken.make) != _origin(make):
                 raise ValueError(f"{self.kind} {name!r} is already registered by {taken.make.__module__}")
             self._entries[name] = Entry(name=name, make=make, facts=facts)
             return make
@@ -78,6 +83,13 @@ EVALUATORS: Registry[Callable[..., Any]] = Registry("evaluator")
 EXECUTORS: Registry[Callable[..., Any]] = Registry("executor")
 
 
+_FAULTS = (
+    *(ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, OSError),
+    *(ArithmeticError, AssertionError, LookupError, RuntimeError),
+)
+"""What a plug-in's own code may raise while it is imported."""
+
+
 def load_plugins(modules: Sequence[str]) -> None:
     """Import each module for the registrations it makes. This runs the user's code; nothing else does."""
     for module in modules:
@@ -90,5 +102,5 @@ def load_plugins(modules: Sequence[str]) -> None:
             else:
                 why = f"plugin {module!r} needs the package {missing!r}, which is not installed"
             raise MissingError(why) from error
-        except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, OSError) as error:
+        except _FAULTS as error:
             raise ConfigError(f"plugin {module!r} does not import: {type(error).__name__}: {error}") from error

@@ -83,14 +83,13 @@ class SearchSpace:
         used: dict[str, Value] = {}
 
         def read(name: str) -> Value:
-            value = next(source[name] for source in sources if name in source)
-            used[name] = value
-            return value
+            for source in sources:
+                if name in source:
+                    used[name] = source[name]
+                    return source[name]
+            raise KeyError(name)
 
-        try:
-            self.decode(read)
-        except StopIteration:
-            raise KeyError("no source names every active parameter") from None
+        self.decode(read)
         halves: dict[Phase, dict[str, Value]] = {"structure": {}, "operators": {}}
         for name, value in used.items():
             halves[self.parameters[name].half][name] = value
@@ -116,7 +115,9 @@ class SearchSpace:
             others = [choice for choice in domain.choices if choice != old]
             new: Value = others[int(rng.integers(len(others)))]
         else:
-            new = domain.sample(rng)
+            new = old
+            while new == old:
+                new = domain.sample(rng)
         return self.complete({name: new}, architecture.structure, architecture.operators, fresh)
 
     def __contains__(self, architecture: object) -> bool:

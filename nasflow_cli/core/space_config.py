@@ -7,9 +7,11 @@ Operators: which operation, activation and initialisation stands in each slot (G
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, NoReturn
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from nasflow_cli.core.domain import Domain, DomainField, parse_domain
 from nasflow_cli.core.registry import ACTIVATIONS, INITIALISERS, OPERATIONS, Registry, nearest
@@ -18,33 +20,69 @@ from nasflow_cli.core.registry import ACTIVATIONS, INITIALISERS, OPERATIONS, Reg
 class Section(BaseModel):
     """A closed, frozen part of an experiment: an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _registered(registry: Registry[object]) -> BeforeValidator:  # type: ignore[type-var]
     def check(raw: object) -> Domain:
         domain = parse_domain(raw)
-        for choice in domain.choices:
-            if not isinstance(choice, str) or choice not in registry:
-                raise ValueError(registry.unknown(str(choice)))
         if not domain.choices:
             raise ValueError(f"name the choices of this {registry.kind}")
+        unknown = [
+            (where, registry.unknown(str(choice)))
+            for where, choice in _placed(raw)
+            if not isinstance(choice, str) or choice not in registry
+        ]
+        if unknown:
+            _refuse(unknown)
         return domain
 
     return BeforeValidator(check)
 
 
+def _placed(raw: object) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """The choices of a domain as YAML gives it, each with its place inside it."""
+    if isinstance(raw, Domain):
+        yield from (((), choice) for choice in raw.choices)
+    elif isinstance(raw, dict):
+        yield from ((("choices", i), choice) for i, choice in enumerate(raw["choices"]))
+    elif isinstance(raw, list):
+        yield from (((i,), choice) for i, choice in enumerate(raw))
+    else:
+        yield (), raw
+
+
+def _refuse(mistakes: Sequence[tuple[tuple[str | int, ...], str]]) -> NoReturn:
+    """Raise several mistakes at once, each at its place inside what is being validated."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("value_error", "{text}", {"text": text}), loc=where, input=None)
+        for where, text in mistakes
+    ]
+    raise ValidationError.from_exception_data("space", details)
+
+
 def _operation(name: str) -> str:
     if name not in OPERATIONS:
         raise ValueError(OPERATIONS.unknown(name))
+    if not OPERATIONS[name].facts.get("weighted"):
+        raise ValueError(
+            f"{name!r} has no weights, so it cannot change the number of channels; take one that is registered with "
+            "`weighted=True`, such as 'conv3x3'"
+        )
     return name
+
+
+def _stride(raw: object) -> object:
+    if isinstance(raw, (bool, float)):
+        raise ValueError("1 or 2 is wanted here")  # noqa: TRY004  (pydantic takes true and 1.0 for 1)
+    return raw
 
 
 def _whole_from(low: int) -> AfterValidator:
     def check(domain: Domain) -> Domain:
         values = domain.choices or (domain.low, domain.high)
         if domain.kind == "float" or any(
-            type(v) is bool or not isinstance(v, (int, float)) or v != int(v) or v < low for v in values
+            type(v) is bool or not isinstance(v, (int, float)) or not float(v).is_integer() or v < low for v in values
         ):
             raise ValueError(f"whole numbers of at least {low} are wanted here")
         return domain
@@ -62,6 +100,7 @@ OperationDomain = Annotated[DomainField, _registered(OPERATIONS)]
 OperationName = Annotated[str, AfterValidator(_operation)]
 Count = Annotated[DomainField, _whole_from(1)]
 Truth = Annotated[DomainField, AfterValidator(_truth)]
+Stride = Annotated[Literal[1, 2], BeforeValidator(_stride)]
 Granularity = Literal["network", "stage", "slot"]
 
 
@@ -92,7 +131,7 @@ class StageConfig(Section):
     cell: str = Field(description="Name of a cell under `cells`.")
     depth: Count = Field(default=Domain(kind="ordinal", choices=(1,)), description="Number of cells.")
     width: Count = Field(description="Number of channels.")
-    stride: Literal[1, 2] = Field(default=1, description="2 halves the resolution before the stage.")
+    stride: Stride = Field(default=1, description="2 halves the resolution before the stage.")
     transition: OperationName = Field(default="conv3x3", description="The operation that changes width or resolution.")
 
 
@@ -101,7 +140,7 @@ class StemConfig(Section):
 
     operation: OperationName = "conv3x3"
     width: Count
-    stride: Literal[1, 2] = 1
+    stride: Stride = 1
 
 
 class ActivationConfig(Section):
@@ -153,13 +192,20 @@ class SpaceConfig(Section):
 
     @model_validator(mode="after")
     def _cells_exist(self) -> SpaceConfig:
-        for name in self.cells:
-            if not name.isidentifier() or name == "stages":
-                raise ValueError(f"cell {name!r}: a cell's name is a word of letters, digits and `_`, and not `stages`")
-        for position, stage in enumerate(self.stages):
-            if stage.cell not in self.cells:
-                hint = nearest(stage.cell, sorted(self.cells))
-                raise ValueError(
-                    f"stages.{position}.cell: there is no cell {stage.cell!r}{hint} (known: {', '.join(self.cells)})"
-                )
+        mistakes: list[tuple[tuple[str | int, ...], str]] = [
+            (("cells", name), "a cell's name is a word of letters, digits and `_`, and not `stages`")
+            for name in self.cells
+            if not name.isidentifier() or name == "stages"
+        ]
+        mistakes.extend(
+            (
+                ("stages", position, "cell"),
+                f"there is no cell {stage.cell!r}{nearest(stage.cell, sorted(self.cells))} "
+                f"(known: {', '.join(self.cells)})",
+            )
+            for position, stage in enumerate(self.stages)
+            if stage.cell not in self.cells
+        )
+        if mistakes:
+            _refuse(mistakes)
         return self

@@ -163,6 +163,13 @@ class History:
         self.results[result.trial] = result
         self.events.append(result)
 
+    def lineage(self, trial: Trial) -> tuple[int, ...]:
+        """The trial, its parent, that one's parent, and so on."""
+        numbers = [trial.number]
+        while (parent := self.trials[numbers[-1]].parent) is not None:
+            numbers.append(parent)
+        return tuple(numbers)
+
     def pending(self) -> list[Trial]:
         """Trials without a result, in the order they were asked."""
         return [trial for trial in self.trials if trial.number not in self.results]

@@ -94,7 +94,7 @@ def make_operation(node: Node, in_channels: int, channels: int, stride: int) -> 
 def build(graph: NetworkGraph, in_channels: int, num_classes: int, seed: int) -> Network:
     """Build on the CPU with weights drawn from `seed`; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators as well
         network = Network(graph, in_channels, num_classes)
         initialise(network.head, graph.initialisation, graph.activation)
         return network

@@ -7,13 +7,14 @@ operation of a user's own keeps its constructor's arguments as attributes, so th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
 
+from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.graph import OperationFacts
-from nasflow_cli.core.registry import OPERATIONS
+from nasflow_cli.core.registry import OPERATIONS, nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +114,16 @@ def max_pool3x3(slot: Slot) -> nn.Module:
 
 
 def operation_facts() -> Mapping[str, OperationFacts]:
-    """What every registered operation declared. Raises TypeError for a fact that does not exist."""
-    return {name: OperationFacts(**_plain(OPERATIONS[name].facts)) for name in OPERATIONS}
+    """What every registered operation declared. Raises ConfigError for a fact that does not exist."""
+    return {name: OperationFacts(**_known(name, OPERATIONS[name].facts)) for name in OPERATIONS}
 
 
-def _plain(facts: Mapping[str, Any]) -> dict[str, bool]:
-    return {name: bool(value) for name, value in facts.items()}
+def _known(operation: str, facts: Mapping[str, Any]) -> dict[str, bool]:
+    known = [item.name for item in fields(OperationFacts)]
+    for fact in facts:
+        if fact not in known:
+            raise ConfigError(
+                f"operation {operation!r} is registered with {fact!r}, which is no fact{nearest(fact, known)} "
+                f"(known: {', '.join(known)})"
+            )
+    return {fact: bool(value) for fact, value in facts.items()}

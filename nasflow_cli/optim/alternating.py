@@ -8,6 +8,7 @@ save.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from hpbandster.core.dispatcher import Job
@@ -52,6 +53,7 @@ class Alternating:
         self._architectures: dict[str, Architecture] = {}
         self._scores: dict[object, dict[int, float | None]] = {}
         self._latest: dict[SlotId, int] = {}
+        self._known: set[str] = set()
         self._followed = 0
         self._asked: Trial | None = None
         self._replayed: Trial | None = None
@@ -97,19 +99,22 @@ class Alternating:
             self._followed += 1
             if isinstance(event, Result):
                 self._learn(history.trials[event.trial], event)
-            elif self._asked is not None:
-                if event != self._asked:
-                    raise ValueError("another trial was recorded than the one that was asked")
-                self._asked = None
-            else:
+                continue
+            if self._asked is None:
                 self._replay(history, event)
+            elif event != self._asked:
+                raise ValueError("another trial was recorded than the one that was asked")
+            self._asked = None
+            self._known.add(event.key)
 
     def _replay(self, history: History, recorded: Trial) -> None:
         """Bring the brackets to where they were after they had asked for a recorded trial."""
-        self._replayed = recorded
-        again = self._next(history, recorded.number)
-        self._replayed = None
-        if again is None or (again.slot, again.budget, again.key) != (recorded.slot, recorded.budget, recorded.key):
+        again = None
+        if recorded.architecture in self.space:
+            self._replayed = recorded
+            again = self._next(history, recorded.number)
+            self._replayed = None
+        if again is None or replace(again, proposal=recorded.proposal) != recorded:
             raise RunDirectoryError(
                 f"trial {recorded.number} of the journal is not one that this configuration proposes; "
                 "the journal belongs to another configuration or version of nasflow"
@@ -144,11 +149,7 @@ class Alternating:
         self._make = new
         waiting = list(self._open)
         while (bracket := waiting.pop(0) if waiting else self._open_bracket()) is not None:
-            try:
-                run = bracket.next_run()
-            except ExhaustedError:
-                self._exhausted = True
-                continue
+            run = self._next_run(bracket)
             if run is None:
                 continue
             slot, architecture, budget, rung = run
@@ -172,6 +173,15 @@ class Alternating:
             )
         return None
 
+    def _next_run(self, bracket: Bracket) -> tuple[SlotId, Architecture, int, int] | None:
+        """The bracket's next run. Once the space is exhausted it goes on with the configurations that it has."""
+        while True:
+            try:
+                return bracket.next_run()
+            except ExhaustedError:
+                self._exhausted = True
+                bracket.close_rung()
+
     def _open_bracket(self) -> Bracket | None:
         """Open the next bracket of the plan; every open one waits for results, and a worker has nothing to do."""
         if len(self._brackets) == len(self._plan) or self._exhausted:
@@ -187,10 +197,10 @@ class Alternating:
             return self._recorded(self._replayed)
         if self._exhausted:
             raise ExhaustedError
-        known = {trial.key for trial in history.trials}
-        pool = self.proposer.pool(phase, self._elites(), known, generator(self.seed, number, Purpose.PROPOSAL))
+        rng = generator(self.seed, number, Purpose.PROPOSAL)
+        pool = self.proposer.pool(phase, self._elites(), self._known, rng)
         judgement = self.ranker.judge(pool, budget, history, number)
-        chosen = judgement.chosen or 0
+        chosen = self.proposer.choice(phase, pool, rng) if judgement.chosen is None else judgement.chosen
         proposal = Proposal(
             source=pool[chosen].source,
             ranked=len(pool),

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from hpbandster.core.dispatcher import Job
 from hpbandster.optimizers.iterations.successivehalving import SuccessiveHalving
+from numpy.typing import NDArray
 
 from nasflow_cli.core.trial import Result, Trial
 from nasflow_cli.optim.plan import BracketPlan, turn_phase
 
 SlotId = tuple[int, int, int]
+
+
+class StableHalving(SuccessiveHalving):  # type: ignore[misc]
+    """hpbandster's rule with ties decided: the earlier slot goes on.
+
+    Scores on small validation sets are often equal, and what NumPy's default sort does with equals depends on the
+    processor, so that a run could not be resumed on another machine.
+    """
+
+    def _advance_to_next_stage(self, config_ids: Any, losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+        ranks = np.empty(len(losses), dtype=np.int64)
+        ranks[np.argsort(losses, kind="stable")] = np.arange(len(losses))
+        return np.asarray(ranks < self.num_configs[self.stage])
 
 
 class Bracket:
@@ -22,7 +37,7 @@ class Bracket:
         self.turn = turn
         self.phase = turn_phase(turn)
         self.plan = plan
-        self._halving = SuccessiveHalving(
+        self._halving = StableHalving(
             HPB_iter=number,
             num_configs=list(plan.counts),
             budgets=list(plan.budgets),
@@ -41,6 +56,11 @@ class Bracket:
             return None
         slot, configuration, budget = run
         return slot, configuration, int(budget), self.plan.budgets.index(int(budget))
+
+    def close_rung(self) -> None:
+        """Take no more new configurations at the open rung; those that it has can still be promoted."""
+        stage = self._halving.stage
+        self._halving.num_configs[stage] = self._halving.actual_num_configs[stage]
 
     def told(self, trial: Trial, configuration: Any, result: Result) -> Job:
         """Record a result; a failed trial has none in hpbandster's books. Returns hpbandster's job."""

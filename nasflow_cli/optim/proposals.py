@@ -15,8 +15,15 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import History, Phase, Source
 from nasflow_cli.optim.bohb import HalfBOHB
 
+HELD_ROUNDS = 4
+"""Rounds in which the other half is held; after so many without a candidate, both halves are drawn uniformly."""
+
 MAX_ROUNDS = 40
 """Rounds without a single new feasible candidate after which a space counts as exhausted."""
+
+
+MIN_UNIFORM = 64
+"""Uniform draws in a round, however small the pool."""
 
 
 class ExhaustedError(Exception):
@@ -82,18 +89,35 @@ class Proposer:
     def pool(
         self, phase: Phase, elites: Sequence[Architecture], known: set[str], rng: np.random.Generator
     ) -> list[Candidate]:
-        """Up to `config.pool` candidates in random order. Raises ExhaustedError when there is none."""
+        """Up to `config.pool` candidates in random order. Raises ExhaustedError when there is none.
+
+        A half with few members is soon used up beside the elites' other halves, long before the space is.
+        """
         found: dict[str, Candidate] = {}
-        for _ in range(MAX_ROUNDS):
-            for architecture, source in self._draws(phase, elites, rng):
+        for attempt in range(MAX_ROUNDS):
+            draws = self._draws(phase, elites, rng) if attempt < HELD_ROUNDS else self._uniform(rng)
+            for architecture, source in draws:
                 graph = self.space.graph(architecture)
                 key = graph.key()
                 if key not in known and key not in found and self.is_feasible(graph):
                     found[key] = Candidate(architecture=architecture, graph=graph, key=key, source=source)
             if found:
-                pool = list(found.values())
+                pool = list(found.values())[: self.config.pool]
                 return [pool[i] for i in rng.permutation(len(pool))]
         raise ExhaustedError
+
+    def choice(self, phase: Phase, pool: Sequence[Candidate], rng: np.random.Generator) -> int:
+        """The candidate that is taken when no ranker chooses: the one with the best ratio of good to bad density.
+
+        As in BOHB (Falkner et al. 2018, algorithm 2), a share of the choices stays random.
+        """
+        settings = [getattr(candidate.architecture, phase) for candidate in pool]
+        ratios = self.searches[phase].log_ratios(settings)
+        is_random = rng.random() < self.config.random_fraction
+        return 0 if ratios is None or is_random else int(ratios.argmax())
+
+    def _uniform(self, rng: np.random.Generator) -> list[tuple[Architecture, Source]]:
+        return [(self.space.sample(rng), "random") for _ in range(max(self.config.pool, MIN_UNIFORM))]
 
     def _draws(
         self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from nasflow_cli.core.architecture import Architecture
+from nasflow_cli.core.trial import Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,18 @@ class Assignment:
     budget: int
     seed: int
     lineage: tuple[int, ...]
+
+    @classmethod
+    def of(cls, trial: Trial, lineage: tuple[int, ...]) -> Assignment:
+        """What a worker needs of a trial."""
+        return cls(
+            number=trial.number,
+            architecture=trial.architecture,
+            key=trial.key,
+            budget=trial.budget,
+            seed=trial.seed,
+            lineage=lineage,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain value that travels to the worker."""

@@ -188,14 +188,7 @@ def test_invariant_7_a_promoted_childs_weights_are_those_of_one_training(
     ]
     trial = kept[0]
     evaluator = ChildTrainer(assemble.load(config_path, []), RunDirectory(tmp_path), torch.device("cpu"))
-    assignment = Assignment(
-        number=trial.number,
-        architecture=trial.architecture,
-        key=trial.key,
-        budget=trial.budget,
-        seed=trial.seed,
-        lineage=(trial.number,),
-    )
+    assignment = Assignment.of(trial, (trial.number,))
     report = evaluator(assignment, lambda: False)
 
     assert report.score == history.results[trial.number].score

@@ -1,0 +1,115 @@
+"""Writes docs/configuration.md and docs/experiment.schema.json from the configuration models.
+
+    python scripts/write_reference.py [--check]
+
+With --check it writes nothing and exits with 1 when either file is not what it would write.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.domain import Domain
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+HEAD = """# Every setting of an experiment
+
+Written by `scripts/write_reference.py` from the models in `nasflow_cli/core/config.py` and `space_config.py`; do not
+edit it by hand. An unknown key is an error. `docs/experiment.schema.json` is the JSON Schema of the same, for editors:
+put `# yaml-language-server: $schema=docs/experiment.schema.json` on the first line of an experiment.
+
+A *domain* is a single value (nothing to search), a list, or `{min: 1, max: 8}` with `step: 2` or `log: true`. A list
+of numbers is ordered, a list of words or of true and false is not.
+"""
+
+
+def sections(model: type[BaseModel], path: str) -> list[tuple[str, type[BaseModel]]]:
+    """The model and all models inside it, each with the path that leads to it."""
+    found = [(path, model)]
+    for name, field in model.model_fields.items():
+        inner, step = inner_model(field.annotation)
+        if inner is not None:
+            found += sections(inner, f"{path}.{name}{step}" if path else f"{name}{step}")
+    return found
+
+
+def inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The model inside an annotation, and how its items are addressed."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    step = {dict: ".NAME", tuple: "[]"}.get(get_origin(annotation), "")
+    for argument in get_args(annotation):
+        inner, deeper = inner_model(argument)
+        if inner is not None:
+            return inner, step + deeper
+    return None, ""
+
+
+def kind(field: FieldInfo) -> str:
+    """What may be written, in words."""
+    annotation = field.annotation
+    if annotation is Domain:
+        return "domain"
+    if get_origin(annotation) is tuple:
+        return "list of words"
+    options = [argument for argument in get_args(annotation) if argument is not type(None)]
+    if options and all(isinstance(option, (str, int)) for option in options):
+        return " or ".join(f"`{option}`" for option in options)
+    plain = options[0] if options else annotation
+    words: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+    return words.get(plain, "text") + (" or null" if type(None) in get_args(annotation) else "")
+
+
+def default(field: FieldInfo) -> str:
+    """The default, as YAML."""
+    if field.default is PydanticUndefined:
+        return "(needed)"
+    value = field.default
+    if isinstance(value, Domain):
+        value = value.choices[0] if value.is_fixed else list(value.choices)
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
+
+
+def reference() -> str:
+    """The whole document."""
+    parts = [HEAD]
+    for path, model in sections(ExperimentConfig, ""):
+        rows = [
+            f"| `{name}` | {kind(field)} | {default(field)} | {field.description or ''} |"
+            for name, field in model.model_fields.items()
+            if inner_model(field.annotation)[0] is None
+        ]
+        title = f"## `{path}`" if path else "## Top level"
+        parts.append(f"{title}\n\n{(model.__doc__ or '').strip()}\n")
+        if rows:
+            parts.append("| key | value | default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def main() -> int:
+    """Write or check both files."""
+    files = {
+        DOCS / "configuration.md": reference(),
+        DOCS / "experiment.schema.json": json.dumps(ExperimentConfig.model_json_schema(), indent=1) + "\n",
+    }
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path.name} is stale; run: python scripts/write_reference.py", file=sys.stderr)
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(files[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

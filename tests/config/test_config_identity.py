@@ -1,0 +1,126 @@
+"""An experiment: what its settings are read as, what makes it the same one, and the way to YAML and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from nasflow_cli.core.config import ExperimentConfig
+
+
+@pytest.mark.parametrize("option", ["training.learning_rate=1e-3", "training.learning_rate=0.001"])
+def test_a_rate_in_powers_of_ten_is_a_number(load, experiment: str, option: str) -> None:
+    assert load(experiment, option).training.learning_rate == 0.001
+
+
+def test_a_whole_number_is_a_rate_as_well(load, experiment: str) -> None:
+    assert load(experiment, "training.learning_rate=1").training.learning_rate == 1.0
+
+
+def test_an_option_overrides_the_file(load, experiment: str) -> None:
+    config = load(experiment, "search.budget.max=27", "space.stages.1.stride=1", "data.augment.flip=true")
+    assert (config.search.budget.max, config.space.stages[1].stride, config.data.augment.flip) == (27, 1, True)
+
+
+def test_an_experiment_cannot_be_changed(load, experiment: str) -> None:
+    config = load(experiment)
+    with pytest.raises(ValidationError, match="frozen"):
+        config.seed = 4
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.space.stem.width.low = 3
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "name=other",
+        "runs=elsewhere",
+        "executor.workers=4",
+        "executor.kind=inline",
+        "executor.trial_time_limit_s=60",
+        "search.trials=100",
+        "search.time_limit_s=60",
+        "data.path=/somewhere",
+        "data.test_path=/elsewhere",
+        "training.checkpoint_every_s=1",
+        "seed=3",
+        "space.stem.width={choices: [16, 8]}",
+        "search.predictor.enabled=true",
+    ],
+)
+def test_where_how_and_how_long_it_runs_does_not_make_another_experiment(load, experiment: str, option: str) -> None:
+    assert load(experiment, option).identity() == load(experiment).identity()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "seed=4",
+        "space.stem.width=[8, 24]",
+        "space.cells.body.operations=[skip, conv3x3]",
+        "space.cells.other={nodes: 1, operations: skip}",
+        "space.stages.1.stride=1",
+        "space.activation.per=network",
+        "space.constraints.params.max=1000",
+        "space.dropout=0.1",
+        "search.budget.max=27",
+        "search.budget.eta=2",
+        "search.turn_brackets=2",
+        "search.predictor.enabled=false",
+        "search.density.samples=8",
+        "training.learning_rate=1e-2",
+        "training.precision=float32",
+        "data.source=npz",
+        "data.split_seed=1",
+        "data.augment.flip=true",
+        "plugins=[mine]",
+    ],
+)
+def test_whatever_changes_proposals_or_scores_makes_another_experiment(load, experiment: str, option: str) -> None:
+    changed = load(experiment, option, load_plugins=lambda modules: None)
+    assert changed.identity() != load(experiment).identity()
+
+
+def test_cells_in_another_order_make_another_experiment_since_they_are_drawn_in_order(load, experiment: str) -> None:
+    first, second = "a: {nodes: 1, operations: skip}", "b: {nodes: 2, operations: skip}"
+    forth = load(experiment, f"space.cells={{{first}, {second}}}", "space.stages=[{cell: a, width: 8}]")
+    back = load(experiment, f"space.cells={{{second}, {first}}}", "space.stages=[{cell: a, width: 8}]")
+    assert forth.identity() != back.identity()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("name='1e5'",),
+        ("name='0o17'", "runs='~'", "data.path='1_000'", "data.test_path='on'"),
+        ("data.path='{[\"é: #\\u2028'",),
+        ("space.stem.width={min: 4, max: 64, log: true}", "space.stages.0.depth={min: 1, max: 5}"),
+        ("space.cells.body.nodes={min: 2, max: 6, step: 2}", "space.cells.body.residual=[true, false]"),
+        ("training.weight_decay=1e-30", "training.learning_rate=1e16", "space.constraints.flops.max=1e22"),
+        ("seed=9223372036854775807", "training.gradient_clip=null", "space.activation.choices=[silu, mish, relu]"),
+    ],
+    ids=str,
+)
+def test_what_is_written_out_is_read_back_the_same(load, experiment: str, options: tuple[str, ...]) -> None:
+    config = load(experiment, *options)
+    again = load(config.to_yaml())
+    assert again == config
+    assert again.identity() == config.identity()
+    assert again.to_yaml() == config.to_yaml()
+
+
+def test_what_is_written_out_names_every_default(load, experiment: str) -> None:
+    text = load(experiment).to_yaml()
+    for setting in ("checkpoint_every_s: 30.0", "grace_s: 20.0", "bandwidth_floor: 0.05", "edges: free", "cutout: 0"):
+        assert f"{setting}\n" in text
+
+
+def test_the_experiment_that_ships_is_read(load) -> None:
+    shipped = Path(__file__).parents[2] / "configs" / "digits.yaml"
+    config = load(shipped.read_text(encoding="utf-8"))
+    assert isinstance(config, ExperimentConfig)
+    assert config.space.constraints.params.max == 150_000
