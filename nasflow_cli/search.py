@@ -6,6 +6,7 @@ journal remembers. Prints nothing; an observer may.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -87,10 +88,12 @@ class Search:
     grace_s: float
     keep_best: int = 3
     _queue: list[Trial] = field(default_factory=list)
+    _checkpoints: set[int] = field(default_factory=set)
 
     def work(self) -> Ending:
         """Run until the optimiser is done or a stop is wished for. A new run has an empty history."""
         self._queue = self.history.pending()
+        self._checkpoints = set(self.history.results)
         while True:
             while self._may_submit() and (trial := self._next()) is not None:
                 self._submit(trial)
@@ -130,16 +133,25 @@ class Search:
         self.journal.append({"event": "told", **result.to_json()})
         self.history.told(result)
         self.observer.told(self.history.trials[result.trial], result, self.history)
+        self._checkpoints.add(result.trial)
         self._drop_checkpoints()
+        if len(self.history.results) % max(1, len(self.history.results) // 50) == 0:  # ever rarer: linear in all
+            write_leaderboard(self.run, self.history)
 
     def _drop_checkpoints(self) -> None:
         """Remove the checkpoints of trials that can neither be gone on from nor be handed over."""
         wanted = self.optimizer.wanted_checkpoints(self.history)
-        ranked = sorted(self.history.scored(), key=lambda pair: (-pair[0].budget, -(pair[1].score or 0.0)))
-        wanted.update(trial.number for trial, _ in ranked[: self.keep_best])
-        for number in self.history.results:
-            if number not in wanted:
-                self.run.trial(number).checkpoint.unlink(missing_ok=True)
+        wanted.update(
+            trial.number
+            for trial, _ in heapq.nsmallest(
+                self.keep_best,
+                self.history.scored(),
+                key=lambda pair: (-pair[0].budget, -(pair[1].score or 0.0), pair[0].number),
+            )
+        )
+        for number in self._checkpoints - wanted:
+            self.run.trial(number).checkpoint.unlink(missing_ok=True)
+        self._checkpoints &= wanted
 
     def _wind_down(self, why: str) -> None:
         self.observer.stopping(why, len(self.executor.running))

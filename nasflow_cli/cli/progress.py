@@ -151,10 +151,11 @@ class LiveProgress:
         self._console.print(Text(line))
 
     def _draw(self) -> None:
-        rows = Table(box=None, pad_edge=False, expand=False)
-        for name in ("trial", "phase", "epochs", "score", "time", "why", "network"):
-            right = name in ("trial", "epochs", "score", "time")
-            rows.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        rows = Table(box=None, pad_edge=False, expand=True)
+        for name, width in (("trial", 5), ("phase", 10), ("epochs", 6), ("score", 6), ("time", 6)):
+            rows.add_column(name, justify="left" if name == "phase" else "right", min_width=width, no_wrap=True)
+        for name in ("why", "network"):
+            rows.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
         for row in self._rows:
             rows.add_row(*row)
         running = ", ".join(f"{trial.number} to epoch {trial.budget}" for trial in self._running.values())
