@@ -87,7 +87,8 @@ class Alternating:
         self._follow(history)
         slots = {slot for bracket in self._open for slot in bracket.may_promote()}
         wanted = {number for slot, number in self._latest.items() if slot in slots}
-        for trial in history.pending():
+        asked = [] if self._asked is None else [self._asked]
+        for trial in history.pending() + asked:
             wanted.add(trial.number)
             if trial.parent is not None:
                 wanted.add(trial.parent)

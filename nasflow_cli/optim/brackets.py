@@ -72,5 +72,10 @@ class Bracket:
         return job
 
     def may_promote(self) -> set[SlotId]:
-        """Slots whose checkpoints may still be asked for."""
-        return {slot for slot, datum in self._halving.data.items() if datum.status in ("QUEUED", "RUNNING", "REVIEW")}
+        """Slots whose checkpoints may still be asked for: those that run, and those that await their promotion."""
+        last = self.plan.budgets[-1]
+        return {
+            slot
+            for slot, datum in self._halving.data.items()
+            if datum.status in ("QUEUED", "RUNNING") or (datum.status == "REVIEW" and datum.budget < last)
+        }

@@ -24,7 +24,7 @@ Vector = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 SPREAD = 3.0
-"""Samples are drawn with bandwidths so many times as wide as the density's, or a search stays where it began to look."""
+"""Samples are drawn with bandwidths so many times as wide; otherwise a search stays where it began to look."""
 
 _NUM_BANDWIDTHS = 9
 _TINY = 1e-300

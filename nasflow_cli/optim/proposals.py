@@ -18,9 +18,8 @@ from nasflow_cli.optim.bohb import HalfBOHB
 HELD_ROUNDS = 4
 """Rounds in which the other half is held; after so many without a candidate, both halves are drawn uniformly."""
 
-MAX_ROUNDS = 40
+MAX_ROUNDS = 100
 """Rounds without a single new feasible candidate after which a space counts as exhausted."""
-
 
 MIN_UNIFORM = 64
 """Uniform draws in a round, however small the pool."""

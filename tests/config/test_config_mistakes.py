@@ -297,7 +297,7 @@ WRONG = st.sampled_from(
 )
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), wrong=WRONG, new_key=st.booleans())
 def test_whatever_stands_anywhere_is_accepted_or_told_in_plain_words(
     experiment: str, data: st.DataObject, wrong: Any, new_key: bool

@@ -32,7 +32,7 @@ names = st.sampled_from(sorted(DESCRIPTIONS))
 seeds = st.integers(0, 2**32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(name=names, seed=seeds, size=st.sampled_from([8, 12, 16]))
 def test_a_member_costs_what_it_is_said_to(name: str, seed: int, size: int) -> None:
     graph = member(name, seed)

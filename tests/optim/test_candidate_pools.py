@@ -1,0 +1,221 @@
+"""What competes for a new slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hpbandster.core.dispatcher import Job
+from toy_search import LOPSIDED, RANGED, ROOMY, TINY, is_connected, merit, search_config, space_of
+
+from nasflow_cli.core.architecture import Architecture
+from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.space import HALVES
+from nasflow_cli.core.trial import Phase
+from nasflow_cli.optim.bohb import HalfBOHB
+from nasflow_cli.optim.proposals import ExhaustedError, NoRanker, Proposer
+
+OTHER: dict[Phase, Phase] = {"structure": "operators", "operators": "structure"}
+
+
+def proposer(
+    description: dict[str, Any], *, num_results: int = 0, feasible: Any = is_connected, **changes: Any
+) -> Proposer:
+    """A proposer whose searches know so many results of random members."""
+    space, config = space_of(description), search_config(**{"pool": 40, **changes})
+    searches = {half: HalfBOHB(space.half(half), config.density, i) for i, half in enumerate(HALVES)}
+    rng = np.random.default_rng(7)
+    for number in range(num_results):
+        architecture = space.sample(rng)
+        for half in HALVES:
+            job = Job((0, 0, number), config=getattr(architecture, half), budget=1)
+            job.result = {"loss": -merit(architecture), "info": {}}
+            searches[half].new_result(job)
+    return Proposer(config, space, searches, feasible)
+
+
+def members(made: Proposer, count: int, seed: int = 3) -> list[Architecture]:
+    """Connected members."""
+    rng = np.random.default_rng(seed)
+    found: list[Architecture] = []
+    while len(found) < count:
+        architecture = made.space.sample(rng)
+        if made.space.graph(architecture).is_connected:
+            found.append(architecture)
+    return found
+
+
+def is_narrow(graph: NetworkGraph) -> bool:
+    """A constraint that half the members break."""
+    return graph.is_connected and graph.blocks[-1].width == 16
+
+
+@pytest.mark.parametrize("phase", HALVES)
+@pytest.mark.parametrize("num_results", [0, 40])
+def test_every_candidate_is_complete_feasible_and_new(phase: Phase, num_results: int) -> None:
+    made = proposer(ROOMY, num_results=num_results, feasible=is_narrow)
+    elites = members(made, 4)
+    known = {made.space.graph(elite).key() for elite in elites}
+
+    pool = made.pool(phase, elites, known, np.random.default_rng(0))
+
+    assert 10 < len(pool) <= 40
+    assert len({candidate.key for candidate in pool}) == len(pool)
+    for candidate in pool:
+        assert candidate.architecture in made.space
+        assert candidate.graph == made.space.graph(candidate.architecture)
+        assert candidate.key == candidate.graph.key()
+        assert candidate.key not in known
+        assert is_narrow(candidate.graph)
+
+
+@pytest.mark.parametrize("phase", HALVES)
+def test_a_pool_is_mixed_from_the_density_random_draws_and_edits(phase: Phase) -> None:
+    made = proposer(ROOMY, num_results=40, pool=100, density={"samples": 300, "min_points": 4})
+
+    sources = [candidate.source for candidate in made.pool(phase, members(made, 4), set(), np.random.default_rng(0))]
+
+    assert {source: sources.count(source) > 5 for source in sources} == dict.fromkeys(
+        ("density", "random", "edit"), True
+    )
+    assert sources.count("density") <= 50
+    assert sources.count("random") <= 20
+    assert sources.count("edit") <= 30
+
+
+def test_before_any_result_every_candidate_is_random() -> None:
+    pool = proposer(ROOMY).pool("structure", [], set(), np.random.default_rng(0))
+
+    assert {candidate.source for candidate in pool} == {"random"}
+
+
+@pytest.mark.parametrize("phase", HALVES)
+def test_the_held_half_is_that_of_an_elite_wherever_the_elite_has_the_slot(phase: Phase) -> None:
+    made = proposer(ROOMY, num_results=40)
+    elites = members(made, 3)
+    held = [getattr(elite, OTHER[phase]) for elite in elites]
+
+    pool = made.pool(phase, elites, set(), np.random.default_rng(0))
+
+    for candidate in pool:
+        half = getattr(candidate.architecture, OTHER[phase])
+        agreeing = [h for h in held if all(h[name] == half[name] for name in half.keys() & h.keys())]
+        assert agreeing, candidate
+        if phase == "operators":
+            assert half in held  # a structure never has slots that the elite's own structure lacks
+    used = {tuple(getattr(c.architecture, OTHER[phase]).items()) for c in pool}
+    assert len(used) > 1
+
+
+@pytest.mark.parametrize("phase", HALVES)
+def test_an_edit_changes_one_parameter_of_the_half_whose_turn_it_is(phase: Phase) -> None:
+    made = proposer(ROOMY, edit_fraction=1.0, random_fraction=0.0)
+    elite = members(made, 1)[0]
+
+    pool = made.pool(phase, [elite], set(), np.random.default_rng(0))
+
+    for candidate in pool:
+        before, after = getattr(elite, phase), getattr(candidate.architecture, phase)
+        changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+        assert len(changed) <= 1
+    assert {candidate.source for candidate in pool} == {"edit"}
+
+
+@pytest.mark.parametrize(("edit", "random"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.5, 0.5)])
+@pytest.mark.parametrize("size", [1, 2, 16])
+def test_a_pool_is_never_larger_than_it_was_asked_to_be(edit: float, random: float, size: int) -> None:
+    made = proposer(ROOMY, num_results=40, pool=size, edit_fraction=edit, random_fraction=random)
+
+    pool = made.pool("operators", members(made, 4), set(), np.random.default_rng(0))
+
+    assert 1 <= len(pool) <= size
+
+
+def test_equal_generators_make_equal_pools_and_others_do_not() -> None:
+    made = proposer(ROOMY, num_results=40)
+    elites = members(made, 4)
+
+    first, again, other = (made.pool("structure", elites, set(), np.random.default_rng(seed)) for seed in (1, 1, 2))
+
+    assert first == again
+    assert [c.key for c in first] != [c.key for c in other]
+
+
+def test_a_half_with_few_members_does_not_end_the_search_of_a_large_space() -> None:
+    made = proposer(LOPSIDED)
+    elites = members(made, 3)
+    fill = made.space.sample_half("operators", np.random.default_rng(0))
+    known = {
+        made.space.graph(made.space.complete({"stem.width": width}, elite.structure, elite.operators, fill)).key()
+        for width in (8, 16)
+        for elite in elites
+    }
+
+    pool = made.pool("structure", elites, known, np.random.default_rng(0))
+
+    assert pool
+    assert not known & {candidate.key for candidate in pool}
+
+
+def test_a_space_whose_members_are_all_known_is_exhausted() -> None:
+    made = proposer(TINY)
+    known = {made.space.graph(architecture).key() for architecture in members(made, 200)}
+
+    with pytest.raises(ExhaustedError):
+        made.pool("operators", [], known, np.random.default_rng(0))
+
+    assert len(known) == 6
+
+
+def test_the_last_member_of_a_space_is_found() -> None:
+    made = proposer(TINY, pool=1)
+    every = {made.space.graph(architecture).key(): architecture for architecture in members(made, 200)}
+    last = sorted(every)[0]
+
+    pool = made.pool(
+        "structure", [every[key] for key in sorted(every)[3:]], set(every) - {last}, np.random.default_rng(0)
+    )
+
+    assert [candidate.key for candidate in pool] == [last]
+
+
+def test_a_space_without_a_feasible_member_is_exhausted() -> None:
+    made = proposer(ROOMY, feasible=lambda graph: False)
+
+    with pytest.raises(ExhaustedError):
+        made.pool("structure", [], set(), np.random.default_rng(0))
+
+
+def test_a_rare_feasible_member_is_found_by_a_pool_of_one() -> None:
+    made = proposer(RANGED, pool=1, feasible=lambda graph: graph.blocks[0].width < 5)
+
+    assert len(made.pool("operators", [], set(), np.random.default_rng(0))) == 1
+
+
+def test_a_search_that_chooses_alone_takes_the_best_of_its_density_and_sometimes_any() -> None:
+    made = proposer(ROOMY, num_results=60)
+    pool = made.pool("operators", members(made, 4), set(), np.random.default_rng(0))
+    ratios = made.searches["operators"].log_ratios([candidate.architecture.operators for candidate in pool])
+    assert ratios is not None
+
+    chosen = [made.choice("operators", pool, np.random.default_rng(seed)) for seed in range(200)]
+
+    assert set(chosen) == {0, int(ratios.argmax())}
+    assert chosen.count(0) == pytest.approx(0.2 * 200, abs=20)
+
+
+def test_a_search_without_a_model_takes_the_first() -> None:
+    made = proposer(ROOMY)
+    pool = made.pool("operators", [], set(), np.random.default_rng(0))
+
+    assert {made.choice("operators", pool, np.random.default_rng(seed)) for seed in range(50)} == {0}
+
+
+def test_no_ranker_chooses_and_expects_nothing() -> None:
+    made = proposer(ROOMY)
+    pool = made.pool("operators", [], set(), np.random.default_rng(0))
+
+    judgement = NoRanker().judge(pool, 1, None, 0)  # type: ignore[arg-type]
+
+    assert (judgement.chosen, judgement.predicted, judgement.why) == (None, None, "off")
