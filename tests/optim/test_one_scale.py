@@ -9,10 +9,10 @@ from nasflow_cli.optim.fidelity import on_one_scale
 
 
 def test_a_low_budget_is_lifted_by_the_median_gain() -> None:
-    values = on_one_scale({"a": {1: 0.5, 3: 0.6}, "b": {1: 0.4, 3: 0.7}, "c": {1: 0.3, 3: 0.8}, "d": {1: 0.2}})
+    values = on_one_scale({"a": {1: 0.5, 3: 0.6}, "b": {1: 0.4, 3: 0.7}, "c": {1: 0.3, 3: 1.2}, "d": {1: 0.2}})
 
-    assert values["d"] == pytest.approx(0.2 + 0.3)  # gains: 0.1, 0.3 and 0.5
-    assert (values["a"], values["b"], values["c"]) == (0.6, 0.7, 0.8)
+    assert values["d"] == pytest.approx(0.2 + 0.3)  # gains: 0.1, 0.3 and 0.9
+    assert (values["a"], values["b"], values["c"]) == (0.6, 0.7, 1.2)
 
 
 def test_lifts_add_up_over_budgets() -> None:

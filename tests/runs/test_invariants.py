@@ -138,16 +138,17 @@ def test_invariant_5_a_second_writer_is_refused(copy: tuple[Path, Path]) -> None
 
 
 def test_invariant_5_a_torn_last_line_is_cut_and_the_trial_is_run_again(
-    finished: tuple[Path, Path], copy: tuple[Path, Path]
+    finished: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    config, directory = copy
-    journal = RunDirectory(directory).journal
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join(lines[:-3]) + lines[-3][:40])
+    config, directory = finished
+    with pytest.raises(CrashError):
+        run(config, tmp_path / "run", crash_after=14)
+    journal = RunDirectory(tmp_path / "run").journal
+    journal.write_bytes(journal.read_bytes()[:-40])
 
-    assert run(config, directory).finished
+    assert run(config, tmp_path / "run").finished
 
-    assert timeless(directory) == timeless(finished[1])
+    assert timeless(tmp_path / "run") == timeless(directory)
 
 
 def test_invariant_6_no_key_is_trained_twice_at_the_same_budget_and_seed(finished: tuple[Path, Path]) -> None:
