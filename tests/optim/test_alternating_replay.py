@@ -34,10 +34,10 @@ def cut_after(history: History, num_events: int) -> History:
     return beginning
 
 
-RUNS = [("roomy", 1, 0), ("roomy", 3, 0), ("roomy", 3, 1), ("ranged", 3, 0), ("tiny", 1, 0), ("tiny", 3, 0)]
+RUNS = [("roomy", 1, 0), ("roomy", 3, 0), ("ranged", 3, 0), ("tiny", 3, 0)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.sampled_from(RUNS), st.floats(0, 1))
 def test_from_any_cut_the_rest_is_proposed_as_it_was(run: tuple[str, int, int], share: float) -> None:
     space, workers, order = run
