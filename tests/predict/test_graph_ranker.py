@@ -271,6 +271,7 @@ def test_dgl_is_imported_by_one_module_only() -> None:
 
 def test_dgl_is_imported_where_there_is_no_home(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path / "nowhere")}
+    environment.pop("DGLBACKEND", None)  # set by an import in this process; the module has to set it by itself
     program = "from nasflow_cli.predict._dgl import dgl; print(dgl.__version__)"
 
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
