@@ -32,10 +32,10 @@ from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import EXECUTORS, load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import HALVES, SearchSpace
-from nasflow_cli.core.space_config import Limits
 from nasflow_cli.execute.devices import device_slots, usable_cores
 from nasflow_cli.execute.protocol import Executor, Slot
-from nasflow_cli.nets.cost import Cost, cost
+from nasflow_cli.nets.constraints import Constraints
+from nasflow_cli.nets.cost import Cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.plan import planned_brackets
@@ -59,16 +59,13 @@ class Experiment:
     config: ExperimentConfig
     space: SearchSpace
     splits: Splits
+    constraints: Constraints
     feasible_share: float
     cost_range: tuple[Cost, Cost]
 
-    def cost(self, graph: NetworkGraph) -> Cost:
-        """What a member costs on this data."""
-        return cost(graph, self.splits.input_shape, self.splits.num_classes)
-
     def is_feasible(self, graph: NetworkGraph) -> bool:
-        """Whether a member satisfies every constraint."""
-        return graph.is_connected and not violations(self.config, self.cost(graph))
+        """Whether a graph is a member that satisfies every constraint."""
+        return graph.flaw is None and graph.is_connected and not self.constraints.violations(graph)
 
 
 def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
@@ -85,49 +82,45 @@ def check(config: ExperimentConfig) -> Experiment:
     if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
         raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
     splits = load_splits(config.data)
-    share, low, high = _feasible(config, space, splits)
-    return Experiment(config=config, space=space, splits=splits, feasible_share=share, cost_range=(low, high))
+    check_operations(config, splits.input_shape)
+    constraints = Constraints(config.space.constraints, splits.input_shape, splits.num_classes)
+    share, low, high = _feasible(config, space, constraints)
+    return Experiment(
+        config=config,
+        space=space,
+        splits=splits,
+        constraints=constraints,
+        feasible_share=share,
+        cost_range=(low, high),
+    )
 
 
-def violations(config: ExperimentConfig, about: Cost) -> list[str]:
-    """Every constraint that a cost breaks, in words."""
-    constraints = config.space.constraints
-    return [
-        f"{name} {number:,} is {'below' if limits.min is not None and number < limits.min else 'above'} {bound:,.0f}"
-        for name, limits, number in (
-            ("params", constraints.params, about.params),
-            ("flops", constraints.flops, about.flops),
-        )
-        if (bound := _broken(limits, number)) is not None
-    ]
+def input_of(config: ExperimentConfig) -> tuple[tuple[int, ...], int]:
+    """The shape of one example of the data, and the number of classes. Raises DataError or MissingError."""
+    splits = load_splits(config.data)
+    return splits.input_shape, splits.num_classes
 
 
-def _broken(limits: Limits, number: int) -> float | None:
-    if limits.min is not None and number < limits.min:
-        return limits.min
-    return limits.max if limits.max is not None and number > limits.max else None
-
-
-def _feasible(config: ExperimentConfig, space: SearchSpace, splits: Splits) -> tuple[float, Cost, Cost]:
+def _feasible(config: ExperimentConfig, space: SearchSpace, constraints: Constraints) -> tuple[float, Cost, Cost]:
     """Share of sampled members that may be trained, and the range of their costs. Raises ConfigError for none."""
     found: list[Cost] = []
     nearest: tuple[float, str] | None = None
+    other = "in every one nothing of the input reaches the classes"
     for number in range(FEASIBILITY_SAMPLES):
-        graph = space.graph(space.sample(generator(config.seed, number, Purpose.FEASIBLE)))
-        if not graph.is_connected:
+        _, graph = space.sample_member(generator(config.seed, number, Purpose.FEASIBLE))
+        if graph.flaw is not None:
+            other = graph.flaw
+        if graph.flaw is not None or not graph.is_connected:
             continue
-        about = cost(graph, splits.input_shape, splits.num_classes)
-        broken = violations(config, about)
+        broken = constraints.violations(graph)
         if not broken:
-            found.append(about)
+            found.append(constraints.cost(graph))
             continue
-        miss = sum(_distance(config, about))
+        miss = sum(violation.distance for violation in broken)
         if nearest is None or miss < nearest[0]:
-            nearest = (miss, "; ".join(broken))
+            nearest = (miss, "; ".join(map(str, broken)))
     if not found:
-        hint = (
-            f"the nearest miss: {nearest[1]}" if nearest else "in every one nothing of the image reaches the classifier"
-        )
+        hint = f"the nearest miss: {nearest[1]}" if nearest else other
         raise ConfigError(
             f"space.constraints: none of {FEASIBILITY_SAMPLES} sampled members satisfies them; {hint}. "
             "Widen the constraints or the domains"
@@ -137,11 +130,24 @@ def _feasible(config: ExperimentConfig, space: SearchSpace, splits: Splits) -> t
     return len(found) / FEASIBILITY_SAMPLES, low, high
 
 
-def _distance(config: ExperimentConfig, about: Cost) -> Iterator[float]:
-    constraints = config.space.constraints
-    for limits, number in ((constraints.params, about.params), (constraints.flops, about.flops)):
-        bound = _broken(limits, number)
-        yield 0.0 if bound is None else abs(number - bound) / max(bound, 1.0)
+def check_operations(config: ExperimentConfig, input_shape: Sequence[int]) -> None:
+    """Raise ConfigError for an operation that cannot take the data."""
+    space, facts = config.space, operation_facts()
+    named = {"space.stem.operation": [space.stem.operation]}
+    for name, cell in space.cells.items():
+        named[f"space.cells.{name}.operations"] = [str(choice) for choice in cell.operations.choices.choices]
+        named[f"space.cells.{name}.project"] = [cell.project.operation] if cell.project is not None else []
+    for number, stage in enumerate(space.stages):
+        named[f"space.stages.{number}.transition"] = [stage.transition] if stage.transition is not None else []
+    data, unit = ("vectors", "vectors of features") if len(input_shape) == 1 else ("images", "images")
+    for where, operations in named.items():
+        for operation in operations:
+            if facts[operation].takes not in (data, "any"):
+                fitting = ", ".join(sorted(name for name, fact in facts.items() if fact.takes == data)[:4])
+                raise ConfigError(
+                    f"{where}: {operation!r} takes {facts[operation].takes}, and the data are {unit}; "
+                    f"take another operation, such as {fitting}"
+                )
 
 
 def slots(config: ExperimentConfig) -> tuple[Slot, ...]:

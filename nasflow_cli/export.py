@@ -176,7 +176,7 @@ def export_network(export: Exportable, out: Path, timeout_s: float = TIMEOUT_S) 
 
 def _network(graph: NetworkGraph, splits: Splits, weights: Mapping[str, Tensor]) -> Network:
     """The network with its weights. Raises RuntimeError when they are of another one."""
-    network = build(graph, splits.input_shape[0], splits.num_classes, seed=0)
+    network = build(graph, splits.input_shape, splits.num_classes, seed=0)
     network.load_state_dict(dict(weights))
     return network
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import nasflow_cli
-from nasflow_cli.cli import check, export, inspect, search
+from nasflow_cli.cli import check, export, inspect, search, space
 from nasflow_cli.cli.output import say
 from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, NasflowError
 
@@ -43,6 +43,7 @@ def options(
 
 
 app.command("check")(check.check)
+app.command("space")(space.space)
 app.command("search")(search.search)
 app.command("resume")(search.resume)
 app.command("status")(inspect.status)

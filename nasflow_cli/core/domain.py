@@ -172,24 +172,22 @@ def _is_finite(number: float) -> bool:
 
 
 _SCALAR = {"type": ["number", "string", "boolean"]}
+DOMAIN_SCHEMA = {
+    "anyOf": [
+        _SCALAR,
+        {"type": "array", "minItems": 1, "items": _SCALAR},
+        {"type": "object", "properties": {"choices": {"type": "array", "items": _SCALAR}}},
+        {
+            "type": "object",
+            "required": ["min", "max"],
+            "properties": {k: {"type": "number"} for k in ("min", "max", "step")} | {"log": {"type": "boolean"}},
+        },
+    ]
+}
 DomainField = Annotated[
     Domain,
     BeforeValidator(parse_domain),
     PlainSerializer(lambda domain: domain.to_yaml()),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                _SCALAR,
-                {"type": "array", "minItems": 1, "items": _SCALAR},
-                {"type": "object", "properties": {"choices": {"type": "array", "items": _SCALAR}}},
-                {
-                    "type": "object",
-                    "required": ["min", "max"],
-                    "properties": {k: {"type": "number"} for k in ("min", "max", "step")}
-                    | {"log": {"type": "boolean"}},
-                },
-            ]
-        }
-    ),
+    WithJsonSchema(DOMAIN_SCHEMA),
 ]
 """A domain as a field of a configuration model."""

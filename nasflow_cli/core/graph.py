@@ -1,203 +1,247 @@
-"""The network as a graph: what a space decodes to, and what builder, cost model, predictor and key read.
+"""The network as a graph: what a space decodes to, and what builder, cost model, predictor, drawing and key read.
 
-A graph is a chain of blocks; each block repeats a cell; a cell is a directed acyclic graph of operations. Value 0 of a
-cell is its input and value i + 1 is what node i computes from the sum of its inputs. `simplify` and `key` know two
-algebraic facts, told to them by the operations' registrations: an identity passes its input on, a zero passes nothing.
+A graph is a chain of blocks; each block repeats a cell; a cell is a directed acyclic graph of operations. The first
+`num_inputs` values of a cell are what the cells before it gave, the nearest first; node i computes value
+`num_inputs + i` from the sum of its inputs. Widths and strides stand on the nodes, so that nothing has to be inferred.
+`simplify` and `key` know two algebraic facts, told to them by the operations' registrations: an identity passes its
+input on where it changes no shape, a zero passes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nasflow_cli.core.architecture import Value
+from nasflow_cli.core.canonical import canonical_labels
+
+Order = Literal["before", "after"]
+"""Whether an activation stands before the convolution (and its norm) or after them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationFacts:
-    """What the structure of computation depends on: declared where an operation is registered."""
+    """What the structure of computation depends on: declared where an operation is registered.
+
+    `adapts`: has no weights where shapes agree, but a projection with weights and an activation where the width changes
+    (an identity: where the stride is 2 as well). `takes`: "images", "vectors" or "any".
+    """
 
     identity: bool = False
     zero: bool = False
     activated: bool = False
     weighted: bool = False
+    adapts: bool = False
+    takes: Literal["images", "vectors", "any"] = "images"
+
+    def projects(self, in_width: int, width: int, stride: int) -> bool:
+        """Whether the operation brings a projection of its own at these shapes."""
+        return self.adapts and (in_width != width or (self.identity and stride != 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An operation on the sum of some values. Activation and initialisation are None where it has no use for them."""
+    """An operation on the sum of some values, with the width (channels or features) and stride that it gives them.
+
+    Activation and initialisation are None where it has no use for them. `arguments` are sorted by name.
+    """
 
     operation: str
     inputs: tuple[int, ...]
+    width: int
+    stride: int = 1
     activation: str | None = None
     initialisation: str | None = None
+    arguments: tuple[tuple[str, Value], ...] = ()
 
     @property
     def label(self) -> str:
-        """What the node does, without where it stands."""
-        return f"{self.operation}/{self.activation}/{self.initialisation}"
+        """What the node does, without where it stands and what shape it gives."""
+        arguments = ",".join(f"{name}={value}" for name, value in self.arguments)
+        what = f"{self.operation}({arguments})" if arguments else self.operation
+        return f"{what}/{self.activation}/{self.initialisation}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Nodes in topological order, and the values whose sum leaves the cell (with multiplicity)."""
+    """Nodes in topological order, and the values that leave the cell: summed or concatenated, then `added` ones added.
+
+    With `cut`, a node reads only the first channels of inner values that are wider than it is (NAS-Bench-101).
+    """
 
     nodes: tuple[Node, ...]
     output: tuple[int, ...]
+    num_inputs: int = 1
+    join: Literal["sum", "concat"] = "sum"
+    added: tuple[int, ...] = ()
+    cut: bool = False
 
     def __post_init__(self) -> None:
         for position, node in enumerate(self.nodes):
-            if any(not 0 <= value <= position for value in node.inputs):
+            if node.inputs and not (min(node.inputs) >= 0 and max(node.inputs) < self.num_inputs + position):
                 raise ValueError(f"node {position} reads a value that is not computed before it")
-        if any(not 0 <= value <= len(self.nodes) for value in self.output):
+        leaving = self.output + self.added
+        if leaving and not (min(leaving) >= 0 and max(leaving) < self.num_inputs + len(self.nodes)):
             raise ValueError("the cell's output reads a value that is not computed")
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether the cell gives its input as it is."""
+        return not self.nodes and self.output == (0,) and not self.added
+
+    def widths(self, inputs: Sequence[int]) -> list[int]:
+        """The width of every value, from the widths of the inputs, nearest first."""
+        return [*inputs[: self.num_inputs], *(node.width for node in self.nodes)]
+
+    def in_width(self, node: Node, widths: Sequence[int]) -> int:
+        """The width of the sum that a node reads."""
+        narrowest = min((widths[value] for value in node.inputs), default=node.width)
+        inner = self.cut and all(value >= self.num_inputs for value in node.inputs)
+        return min(narrowest, node.width) if inner else narrowest
+
+    def out_width(self, inputs: Sequence[int]) -> int:
+        """The width of what leaves the cell."""
+        widths = self.widths(inputs)
+        if not self.output:
+            return widths[self.added[0]] if self.added else inputs[0]
+        return sum(widths[v] for v in self.output) if self.join == "concat" else widths[self.output[0]]
+
+    def strides(self, inputs: Sequence[int]) -> list[int]:
+        """The total stride of every value, from those of the inputs, nearest first."""
+        result = list(inputs[: self.num_inputs])
+        for node in self.nodes:
+            result.append(node.stride * (result[node.inputs[0]] if node.inputs else inputs[0]))
+        return result
+
+    def out_stride(self, inputs: Sequence[int]) -> int:
+        """The total stride of what leaves the cell."""
+        leaving = self.output or self.added
+        return self.strides(inputs)[leaving[0]] if leaving else inputs[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`depth` copies of a cell, one after the other, at `width` channels; the first one applies the stride."""
+    """`depth` copies of a cell, one after the other. Only a block of one copy may change width or resolution."""
 
     name: str
     cell: Cell
-    width: int
-    stride: int = 1
     depth: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkGraph:
-    """A whole network: blocks, then activation, global average, dropout and a linear classifier."""
+    """A whole network: blocks, then a head.
+
+    The head is a 1x1 projection to `head_width` (0: none), norm and activation (None: neither), global average
+    pooling, dropout and a linear classifier. `flaw` says what makes the graph no member, if anything does.
+    `simplified` is the graph without what cannot matter, when this one keeps that on purpose.
+    """
 
     blocks: tuple[Block, ...]
-    activation: str
+    activation: str | None
     initialisation: str
     dropout: float = 0.0
+    head_width: int = 0
+    order: Order = "before"
+    flaw: str | None = None
+    simplified: NetworkGraph | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_connected(self) -> bool:
         """Whether anything of the input reaches the classifier."""
-        return all(block.cell.output for block in self.blocks)
+        return all(block.cell.output or block.cell.added for block in (self.simplified or self).blocks)
 
     def key(self) -> str:
         """Content hash of what the network computes, equal in every process. 16 hexadecimal digits.
 
         Isomorphic cells, the order of nodes and inputs, dead branches and the way in which equal blocks are grouped do
         not matter. Only exact isomorphism counts: a shared node is not two nodes with equal inputs, which have
-        weights of their own. The graph must be simplified.
+        weights of their own. The graph, or its `simplified` form, must be simplified.
         """
-        blocks: list[list[object]] = []
-        for block in self.blocks:
-            if not block.cell.output:
-                blocks = [["zero", block.width]]
-                continue
-            form = [canonical_form(block.cell), block.width]
-            for stride in [block.stride] + [1] * (block.depth - 1):
-                if block.cell.nodes or stride != 1 or block.cell.output != (0,):
-                    blocks.append([*form, stride])
-        value = [blocks, self.activation, self.initialisation, self.dropout]
+        graph = self.simplified or self
+        skips = all(block.cell.num_inputs == 1 for block in graph.blocks)
+        blocks: list[str] = []
+        for block in graph.blocks:
+            if not (block.cell.output or block.cell.added):
+                blocks = ["zero"]
+            elif not (skips and block.cell.passes_on):
+                blocks.extend([canonical_form(block.cell)] * block.depth)
+        value = [blocks, graph.activation, graph.initialisation, graph.dropout]
+        value += [graph.head_width, graph.order]
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def simplify(cell: Cell, facts: Mapping[str, OperationFacts]) -> Cell:
+def canonical_form(cell: Cell) -> str:
+    """Return a string that two simplified cells share exactly when they are isomorphic."""
+    shapes = {(node.width, node.stride) for node in cell.nodes}
+    # One shape in all of the cell is said once, so that the same cell at another width is the same look-up.
+    labels = [node.label if len(shapes) == 1 else f"{node.label}/{node.width}/{node.stride}" for node in cell.nodes]
+    labels = [f"input{value}" for value in range(cell.num_inputs)] + labels
+    reads = ((),) * cell.num_inputs + tuple(node.inputs for node in cell.nodes)
+    kind = f"{cell.join}{' cut' * cell.cut} {sorted(shapes) if len(shapes) == 1 else ''}"
+    return f"{kind} {canonical_labels(tuple(labels), reads, (cell.output, cell.added))}"
+
+
+def simplify(cell: Cell, facts: Mapping[str, OperationFacts], inputs: Sequence[int] = ()) -> Cell:
     """Return the cell without identities, zeros, and nodes that nothing reads; sums keep their multiplicities.
 
-    Activation and initialisation are dropped where the operation has no use for them.
+    `inputs` are the widths of the cell's inputs, nearest first; without them, they are those of the nodes that read
+    them. Activation and initialisation are dropped where the operation has no use for them.
     """
-    stands_for: list[tuple[int, ...]] = [(0,)]
+    widths = cell.widths(inputs) if inputs else []
+    stands_for: list[tuple[int, ...]] = [(value,) for value in range(cell.num_inputs)]
     kept: list[Node] = []
     for node in cell.nodes:
         fact = facts[node.operation]
-        inputs = tuple(sorted(value for read in node.inputs for value in stands_for[read]))
-        if fact.zero or not inputs:
+        reads = tuple(sorted(value for read in node.inputs for value in stands_for[read]))
+        in_width = cell.in_width(node, widths) if inputs else node.width
+        projects = fact.projects(in_width, node.width, node.stride)
+        # What reads only the first channels of a wider value does not give that value.
+        uncut = not cell.cut or not inputs or all(widths[value] == node.width for value in node.inputs)
+        alike = uncut and in_width == node.width and node.stride == 1
+        # The sum of several values cannot be replaced by its terms where it is one part of a concatenation.
+        part = cell.join == "concat" and len(reads) > 1 and len(stands_for) in cell.output
+        if fact.zero or not reads:
             stands_for.append(())
-        elif fact.identity:
-            stands_for.append(inputs)
+        elif fact.identity and not projects and alike and not part:
+            stands_for.append(reads)
         else:
-            activation = node.activation if fact.activated else None
-            initialisation = node.initialisation if fact.weighted else None
-            kept.append(Node(node.operation, inputs, activation, initialisation))
-            stands_for.append((len(kept),))
+            activation = node.activation if fact.activated or projects else None
+            initialisation = node.initialisation if fact.weighted or projects else None
+            kept.append(
+                Node(node.operation, reads, node.width, node.stride, activation, initialisation, node.arguments)
+            )
+            stands_for.append((cell.num_inputs + len(kept) - 1,))
     output = tuple(sorted(value for read in cell.output for value in stands_for[read]))
-    return _without_dead(Cell(tuple(kept), output))
+    added = tuple(sorted(value for read in cell.added for value in stands_for[read]))
+    return _without_dead(Cell(tuple(kept), output, cell.num_inputs, cell.join, added, cell.cut))
 
 
 def _without_dead(cell: Cell) -> Cell:
-    alive = set(cell.output)
+    first = cell.num_inputs
+    alive = {*cell.output, *cell.added}
     for position in range(len(cell.nodes) - 1, -1, -1):
-        if position + 1 in alive:
+        if first + position in alive:
             alive.update(cell.nodes[position].inputs)
-    number = {value: i for i, value in enumerate([0, *sorted(alive - {0})])}
+    alive.update(range(first))
+    if len(alive) == first + len(cell.nodes):
+        return cell
+    number = {value: i for i, value in enumerate(sorted(alive))}
     nodes = tuple(
-        Node(node.operation, tuple(number[v] for v in node.inputs), node.activation, node.initialisation)
-        for position, node in enumerate(cell.nodes)
-        if position + 1 in alive
-    )
-    return Cell(nodes, tuple(number[v] for v in cell.output))
-
-
-def canonical_form(cell: Cell) -> str:
-    """Return a string that two simplified cells share exactly when they are isomorphic.
-
-    Colour refinement over both edge directions; classes that it cannot split are split by trying each member in turn
-    and keeping the smallest description (individualisation and refinement, McKay 1981).
-    """
-    size = len(cell.nodes) + 1
-    reads: list[Counter[int]] = [Counter(), *(Counter(node.inputs) for node in cell.nodes)]
-    read_by: list[Counter[int]] = [Counter() for _ in range(size)]
-    for value in range(size):
-        for source, times in reads[value].items():
-            read_by[source][value] = times
-    leaves = Counter(cell.output)
-    labels = ["input", *(node.label for node in cell.nodes)]
-    start = _ranks([(labels[value], leaves[value]) for value in range(size)])
-    return _smallest(start, labels, reads, read_by, leaves)
-
-
-def _ranks(signatures: Sequence[object]) -> list[int]:
-    order = {signature: rank for rank, signature in enumerate(sorted(set(signatures)))}  # type: ignore[type-var]
-    return [order[signature] for signature in signatures]
-
-
-def _refine(colours: list[int], reads: Sequence[Counter[int]], read_by: Sequence[Counter[int]]) -> list[int]:
-    classes = len(set(colours))
-    while classes < len(colours):
-        colours = _ranks(
-            [
-                (
-                    colours[value],
-                    tuple(sorted((colours[other], times) for other, times in reads[value].items())),
-                    tuple(sorted((colours[other], times) for other, times in read_by[value].items())),
-                )
-                for value in range(len(colours))
-            ]
+        Node(
+            node.operation,
+            tuple(number[v] for v in node.inputs),
+            node.width,
+            node.stride,
+            node.activation,
+            node.initialisation,
+            node.arguments,
         )
-        if len(set(colours)) == classes:
-            break
-        classes = len(set(colours))
-    return colours
-
-
-def _smallest(
-    colours: list[int],
-    labels: Sequence[str],
-    reads: Sequence[Counter[int]],
-    read_by: Sequence[Counter[int]],
-    leaves: Counter[int],
-) -> str:
-    colours = _refine(colours, reads, read_by)
-    sizes = Counter(colours)
-    tied = next((colour for colour in sorted(sizes) if sizes[colour] > 1), None)
-    if tied is None:
-        order = sorted(range(len(colours)), key=colours.__getitem__)
-        place = {value: i for i, value in enumerate(order)}  # colours may have gaps after a split; places have none
-        rows = [[labels[v], sorted((place[o], t) for o, t in reads[v].items()), leaves[v]] for v in order]
-        return json.dumps(rows)
-    members = [value for value in range(len(colours)) if colours[value] == tied]
-    # Twins (same inputs, same readers) are interchangeable: trying one of them is trying all.
-    distinct = {(tuple(sorted(reads[v].items())), tuple(sorted(read_by[v].items()))): v for v in reversed(members)}
-    forms = []
-    for chosen in distinct.values():
-        split = [2 * colour + (value != chosen and colour == tied) for value, colour in enumerate(colours)]
-        forms.append(_smallest(split, labels, reads, read_by, leaves))
-    return min(forms)
+        for position, node in enumerate(cell.nodes)
+        if first + position in alive
+    )
+    output, added = (tuple(number[v] for v in values) for values in (cell.output, cell.added))
+    return Cell(nodes, output, first, cell.join, added, cell.cut)

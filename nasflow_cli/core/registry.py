@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,38 @@ class Entry(Generic[T]):
     name: str
     make: T
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argument:
+    """What YAML may set or search of an entry. `type` is the default's: int, float, bool or str."""
+
+    name: str
+    type: type[int] | type[float] | type[bool] | type[str]
+    default: int | float | bool | str
+
+
+def arguments_of(entry: Entry[Callable[..., Any]]) -> dict[str, Argument]:
+    """The arguments of an entry, by their names: the keyword-only parameters of its function, in their order.
+
+    Raises ConfigError for one without a default or with a default that is no int, float, bool or str.
+    """
+    try:
+        signature = inspect.signature(entry.make)
+    except ValueError:  # a built-in, which tells nothing of itself
+        return {}
+    arguments = {}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        if type(parameter.default) not in (int, float, bool, str):
+            says = "has no default" if parameter.default is parameter.empty else f"defaults to {parameter.default!r}"
+            raise ConfigError(
+                f"argument {name!r} of {entry.name!r} {says}; give it one that is an int, float, bool or str, which "
+                "tells its type"
+            )
+        arguments[name] = Argument(name=name, type=type(parameter.default), default=parameter.default)
+    return arguments
 
 
 def _origin(make: Callable[..., Any]) -> tuple[str, str]:
@@ -78,6 +111,7 @@ class Registry(Generic[T]):
 OPERATIONS: Registry[Callable[..., Any]] = Registry("operation")
 ACTIVATIONS: Registry[Callable[..., Any]] = Registry("activation")
 INITIALISERS: Registry[Callable[..., Any]] = Registry("initialisation")
+MEASURES: Registry[Callable[..., float]] = Registry("measure")
 DATASETS: Registry[Callable[..., Any]] = Registry("data source")
 EVALUATORS: Registry[Callable[..., Any]] = Registry("evaluator")
 EXECUTORS: Registry[Callable[..., Any]] = Registry("executor")

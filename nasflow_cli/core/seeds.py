@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     AUGMENT = 7
     DROPOUT = 8
     FEASIBLE = 9
+    SURVEY = 10
 
 
 def generator(seed: int, number: int, purpose: Purpose) -> np.random.Generator:

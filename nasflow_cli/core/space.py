@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nasflow_cli.core.architecture import Architecture, Half, Value
-from nasflow_cli.core.decode import Decoder, Read
+from nasflow_cli.core.cells import Read
+from nasflow_cli.core.decode import Decoder
 from nasflow_cli.core.graph import NetworkGraph, OperationFacts
-from nasflow_cli.core.parameters import Parameter, declare, values_of
+from nasflow_cli.core.parameters import Parameter, declare
 from nasflow_cli.core.space_config import SpaceConfig
+from nasflow_cli.core.space_size import HALVES, num_settings
 from nasflow_cli.core.trial import Phase
 
 if TYPE_CHECKING:
     import numpy as np
 
-HALVES: tuple[Phase, Phase] = ("structure", "operators")
+__all__ = ["HALVES", "SearchSpace"]
 
 
 class SearchSpace:
@@ -27,7 +29,7 @@ class SearchSpace:
 
     def __init__(self, config: SpaceConfig, facts: Mapping[str, OperationFacts]) -> None:
         self.config = config
-        self._facts = facts
+        self.facts = facts
         self._fixed: dict[str, Value] = {}
         self.parameters: dict[str, Parameter] = {}
         for parameter in declare(config, facts):
@@ -42,41 +44,20 @@ class SearchSpace:
 
     def size(self, half: Phase) -> int | None:
         """Number of settings of one half, each counted once for all that the other half may be; None if continuous."""
-        total = 1
-        parameters = self.half(half)
-        parents = {parameter.needs[0] for parameter in parameters if parameter.needs and parameter.needs[0]}
-        for parameter in parameters:
-            size = parameter.domain.size
-            if size is None:
-                return None
-            if parameter.needs is not None and parameter.needs[0] in self.parameters:
-                continue
-            total *= size if parameter.name not in parents else self._size_below(parameter, parameters)
-        return total
-
-    def _size_below(self, parent: Parameter, parameters: tuple[Parameter, ...]) -> int:
-        total = 0
-        for value in values_of(parent.domain):
-            product = 1
-            for child in parameters:
-                if child.needs is not None and child.needs[0] == parent.name and value in child.needs[1]:
-                    product *= child.domain.size or 1
-            total += product
-        return total
+        return num_settings(self.half(half))
 
     def decode(self, read: Read) -> NetworkGraph:
-        """Build the simplified graph, calling `read` for every parameter that it depends on."""
-        return Decoder(
-            self.config, self._facts, lambda name: self._fixed[name] if name in self._fixed else read(name)
-        ).network()
+        """Build the graph, calling `read` for every parameter that it depends on."""
+        fixed = self._fixed
+        return Decoder(self.config, self.facts, lambda name: fixed[name] if name in fixed else read(name)).network()
 
     def graph(self, architecture: Architecture) -> NetworkGraph:
         """The graph of a member. Raises KeyError when the architecture lacks a parameter that it needs."""
         values = {**architecture.structure, **architecture.operators}
         return self.decode(values.__getitem__)
 
-    def complete(self, *sources: Half) -> Architecture:
-        """The member whose parameters are taken from the first source that names them.
+    def member(self, *sources: Half) -> tuple[Architecture, NetworkGraph]:
+        """The member whose parameters are taken from the first source that names them, and its graph.
 
         Raises KeyError when a parameter that turns out to be active is in no source.
         """
@@ -89,26 +70,41 @@ class SearchSpace:
                     return source[name]
             raise KeyError(name)
 
-        self.decode(read)
-        halves: dict[Phase, dict[str, Value]] = {"structure": {}, "operators": {}}
+        graph = self.decode(read)
+        structure: dict[str, Value] = {}
+        operators: dict[str, Value] = {}
         for name, value in used.items():
-            halves[self.parameters[name].half][name] = value
-        return Architecture(structure=halves["structure"], operators=halves["operators"])
+            (structure if self.parameters[name].half == "structure" else operators)[name] = value
+        return Architecture(structure=structure, operators=operators), graph
+
+    def complete(self, *sources: Half) -> Architecture:
+        """The member whose parameters are taken from the first source that names them; see `member`."""
+        return self.member(*sources)[0]
 
     def sample_half(self, half: Phase, rng: np.random.Generator) -> dict[str, Value]:
         """Draw every parameter of one half, active or not, uniformly."""
         return {parameter.name: parameter.domain.sample(rng) for parameter in self.half(half)}
 
+    def sample_member(self, rng: np.random.Generator) -> tuple[Architecture, NetworkGraph]:
+        """Draw a member, with its graph; constraints are not looked at."""
+        return self.member(self.sample_half("structure", rng), self.sample_half("operators", rng))
+
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draw a member; constraints are not looked at."""
-        return self.complete(self.sample_half("structure", rng), self.sample_half("operators", rng))
+        return self.sample_member(rng)[0]
 
     def edit(self, architecture: Architecture, half: Phase, rng: np.random.Generator) -> Architecture:
+        """Change one active parameter of one half to another value; see `edit_member`."""
+        return self.edit_member(architecture, half, rng)[0]
+
+    def edit_member(
+        self, architecture: Architecture, half: Phase, rng: np.random.Generator
+    ) -> tuple[Architecture, NetworkGraph]:
         """Change one active parameter of one half to another value; what becomes active by it is drawn anew."""
         names = sorted(getattr(architecture, half))
         fresh = {**self.sample_half("structure", rng), **self.sample_half("operators", rng)}
         if not names:
-            return architecture
+            return architecture, self.graph(architecture)
         name = names[int(rng.integers(len(names)))]
         domain, old = self.parameters[name].domain, getattr(architecture, half)[name]
         if domain.choices:
@@ -118,7 +114,7 @@ class SearchSpace:
             new = old
             while new == old:
                 new = domain.sample(rng)
-        return self.complete({name: new}, architecture.structure, architecture.operators, fresh)
+        return self.member({name: new}, architecture.structure, architecture.operators, fresh)
 
     def __contains__(self, architecture: object) -> bool:
         """Whether exactly the active parameters are named, each with a value of its domain."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from nasflow_cli import __version__
-from nasflow_cli.core.graph import Block
+from nasflow_cli.core.graph import Block, Node
 from nasflow_cli.nets.builder import CellModule, Network
 from nasflow_cli.nets.constructors import LINE_LENGTH, Constructors, quoted
 from nasflow_cli.nets.definitions import Definitions
@@ -126,7 +126,7 @@ def network_source(
         mean=list(map(float, mean)),
         std=list(map(float, std)),
         modules="\n".join(lines),
-        forward="\n\n".join(_forward(network)),
+        forward="\n\n".join(_forward(network, "channels")),
     )
 
 
@@ -194,33 +194,53 @@ def _assignment(constructors: Constructors, name: str, module: nn.Module) -> str
     return start + constructors.text(module, len(start), len(_BODY))
 
 
-def _forward(network: Network) -> Iterator[str]:
+def _forward(network: Network, unit: str) -> Iterator[str]:
     """The lines of each cell, under a comment that says where it stands."""
-    for (block, copy, cell), (names, _) in zip(_copies(network), _cells(network), strict=True):
-        if not cell.nodes and cell.cell.output == (0,):
+    looks_back = any(block.cell.num_inputs > 1 for block in network.graph.blocks)
+    cells = zip(_copies(network), _cells(network), strict=True)
+    for number, ((block, copy, cell), (names, _)) in enumerate(cells):
+        if cell.cell.passes_on and not looks_back:
             if copy == 1:
                 yield f"{_BODY}# {block.name}: passes its input on"
             continue
         where = f"{block.name}, copy {copy} of {block.depth}" if block.depth > 1 else block.name
-        stride = f", stride {block.stride}" if copy == 1 and block.stride != 1 else ""
-        yield "\n".join([f"{_BODY}# {where}: {block.width} channels{stride}", *_cell_lines(cell, names)])
+        stride = cell.cell.out_stride((1, 1))
+        coarser = f", stride {stride}" if stride != 1 and not looks_back else ""
+        lines = [f"{_BODY}# {where}: {cell.cell.out_width(cell.in_widths)} {unit}{coarser}"]
+        lines += _cell_lines(cell, names, "after" if looks_back and number else "x")
+        if looks_back:
+            lines.append(f"{_BODY}before, x = x, after" if number else f"{_BODY}before = x")
+        yield "\n".join(lines)
 
 
-def _cell_lines(cell_module: CellModule, names: Sequence[str]) -> Iterator[str]:
+def _cell_lines(cell_module: CellModule, names: Sequence[str], result: str) -> Iterator[str]:
     cell = cell_module.cell
-    ends_with_last = bool(cell.nodes) and cell.output == (len(cell.nodes),)
+    leaving = cell.output + cell.added
+    only_last = bool(cell.nodes) and leaving == (cell.num_inputs + len(cell.nodes) - 1,)
     for number, (node, name) in enumerate(zip(cell.nodes, names, strict=True), start=1):
-        target = "x" if ends_with_last and number == len(cell.nodes) else f"node{number}"
-        yield _sum(f"{_BODY}{target} = self.{name}(", node.inputs, ")")
-    if not cell.output:
-        yield f"{_BODY}x = x.mul(0.0)  # nothing leaves this cell"
-    elif not ends_with_last:
-        yield _sum(f"{_BODY}x = ", cell.output, "")
+        target = result if only_last and number == len(cell.nodes) else f"node{number}"
+        yield _sum(f"{_BODY}{target} = self.{name}(", _terms(cell_module, node.inputs, node), ")")
+    if not leaving:
+        yield f"{_BODY}{result} = x.mul(0.0)  # nothing leaves this cell"
+    elif cell.join == "concat" and len(cell.output) > 1:
+        joined = f"torch.cat([{', '.join(_terms(cell_module, cell.output))}], 1)"
+        yield _sum(f"{_BODY}{result} = ", [joined, *_terms(cell_module, cell.added)], "")
+    elif not only_last:
+        yield _sum(f"{_BODY}{result} = ", _terms(cell_module, leaving), "")
 
 
-def _sum(start: str, values: Sequence[int], end: str) -> str:
+def _terms(cell_module: CellModule, values: Sequence[int], reader: Node | None = None) -> list[str]:
+    """The names of values in the file, cut where their reader is narrower."""
+    cell = cell_module.cell
+    widths = cell.widths(cell_module.in_widths)
+    names = ["x", "before"][: cell.num_inputs]
+    names += [f"node{number}" for number in range(1, len(cell.nodes) + 1)]
+    wanted = cell.in_width(reader, widths) if reader is not None and cell.cut else None
+    return [f"{names[v]}[:, :{wanted}]" if wanted is not None and widths[v] > wanted else names[v] for v in values]
+
+
+def _sum(start: str, terms: Sequence[str], end: str) -> str:
     """A statement over a sum from left to right, over several lines where one is too short."""
-    terms = [f"node{value}" if value else "x" for value in values]
     line = f"{start}{' + '.join(terms)}{end}"
     if len(line) <= LINE_LENGTH:
         return line

@@ -115,8 +115,8 @@ class HalfBOHB(BOHB):  # type: ignore[misc]
         rows = rows.copy()
         columns = {parameter.name: i for i, parameter in enumerate(self.parameters)}
         for i, parameter in enumerate(self.parameters):
-            if parameter.needs is not None and parameter.needs[0] in columns:
-                parent, values = columns[parameter.needs[0]], parameter.needs[1]
+            for name, values in parameter.needs:
+                parent = columns[name]
                 rows[~_is_one_of(self.parameters[parent], rows[:, parent], values), i] = np.nan
         return rows
 

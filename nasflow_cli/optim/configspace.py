@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ConfigSpace import (
+    AndConjunction,
     Categorical,
     ConfigurationSpace,
     EqualsCondition,
@@ -20,6 +21,8 @@ from ConfigSpace.hyperparameters import Hyperparameter
 from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.parameters import Parameter
 
+_Any = Hyperparameter[Any, Any]
+
 
 def config_space(parameters: Sequence[Parameter], seed: int) -> ConfigurationSpace:
     """One hyperparameter a parameter; conditions on parameters of the same half that are searched."""
@@ -27,14 +30,16 @@ def config_space(parameters: Sequence[Parameter], seed: int) -> ConfigurationSpa
     made = {parameter.name: _hyperparameter(parameter) for parameter in parameters}
     space.add(*made.values())
     for parameter in parameters:
-        if parameter.needs is not None and parameter.needs[0] in made:
-            parent, values = made[parameter.needs[0]], list(parameter.needs[1])
-            child = made[parameter.name]
-            condition = (
-                EqualsCondition(child, parent, values[0]) if len(values) == 1 else InCondition(child, parent, values)
-            )
-            space.add(condition)
+        conditions = [_condition(made[parameter.name], made[name], values) for name, values in parameter.needs]
+        if conditions:
+            space.add(conditions[0] if len(conditions) == 1 else AndConjunction(*conditions))
     return space
+
+
+def _condition(child: _Any, parent: _Any, values: Sequence[Value]) -> EqualsCondition | InCondition:
+    if len(values) == 1:
+        return EqualsCondition(child, parent, values[0])
+    return InCondition(child, parent, list(values))
 
 
 def _hyperparameter(parameter: Parameter) -> Hyperparameter[Any, Any]:

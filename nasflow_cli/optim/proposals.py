@@ -62,6 +62,9 @@ class Ranker(Protocol):
         ...
 
 
+_Draw = tuple[Architecture, NetworkGraph, Source]
+
+
 class NoRanker:
     """Leaves every choice to the search."""
 
@@ -95,8 +98,7 @@ class Proposer:
         found: dict[str, Candidate] = {}
         for attempt in range(MAX_ROUNDS):
             draws = self._draws(phase, elites, rng) if attempt < HELD_ROUNDS else self._uniform(rng)
-            for architecture, source in draws:
-                graph = self.space.graph(architecture)
+            for architecture, graph, source in draws:
                 key = graph.key()
                 if key not in known and key not in found and self.is_feasible(graph):
                     found[key] = Candidate(architecture=architecture, graph=graph, key=key, source=source)
@@ -115,12 +117,11 @@ class Proposer:
         is_random = rng.random() < self.config.random_fraction
         return 0 if ratios is None or is_random else int(ratios.argmax())
 
-    def _uniform(self, rng: np.random.Generator) -> list[tuple[Architecture, Source]]:
-        return [(self.space.sample(rng), "random") for _ in range(max(self.config.pool, MIN_UNIFORM))]
+    def _uniform(self, rng: np.random.Generator) -> list[_Draw]:
+        count = max(self.config.pool, MIN_UNIFORM)
+        return [(*self.space.sample_member(rng), "random") for _ in range(count)]
 
-    def _draws(
-        self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator
-    ) -> list[tuple[Architecture, Source]]:
+    def _draws(self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator) -> list[_Draw]:
         other: Phase = "operators" if phase == "structure" else "structure"
         count = self.config.pool
         fills = self.searches[other].propose(8, rng) or [self.searches[other].random(rng) for _ in range(8)]
@@ -128,10 +129,10 @@ class Proposer:
         num_random = max(round(self.config.random_fraction * count), 1)
         dense = self.searches[phase].propose(count - num_edits - num_random, rng)
         num_random = count - num_edits - len(dense)
-        draws: list[tuple[Architecture, Source]] = []
+        draws: list[_Draw] = []
         for _ in range(num_edits):
             elite = elites[int(rng.integers(len(elites)))]
-            draws.append((self.space.edit(elite, phase, rng), "edit"))
+            draws.append((*self.space.edit_member(elite, phase, rng), "edit"))
         halves: list[tuple[dict[str, Value], Source]] = [(half, "density") for half in dense]
         halves += [(self.searches[phase].random(rng), "random") for _ in range(num_random)]
         for half, source in halves:
@@ -139,5 +140,5 @@ class Proposer:
             fill = fills[int(rng.integers(len(fills)))]
             held = getattr(elites[int(rng.integers(len(elites)))], other) if elites else {}
             rest = {**self.space.sample_half(phase, rng), **self.space.sample_half(other, rng)}
-            draws.append((self.space.complete(half, held, fill, rest), source))
+            draws.append((*self.space.member(half, held, fill, rest), source))
         return draws

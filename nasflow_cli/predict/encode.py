@@ -1,23 +1,25 @@
 """Network graphs as the arrays that the predictor reads. Knows nothing of scores.
 
-One graph a network: for each block a join node (its input, carrying width, depth and position) and its cell's nodes,
-then a last join in front of the classifier. A repeated cell stands once, its depth on its join. Graphs are batched by
-concatenating edge lists, which is a hundred times faster than building them one by one.
+One graph a network: for each block a join node for each input and its cell's nodes, which carry width, stride,
+arguments, depth and position, then a last join in front of the classifier. A repeated cell stands once. Graphs are
+batched by concatenating edge lists, which is a hundred times faster than building them one by one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.architecture import Value
+from nasflow_cli.core.graph import Cell, NetworkGraph
 
 NUM_SCALARS = 4
-"""log2 of the width, log2 of the depth, stride, and position from 0 (stem) to 1 (classifier)."""
+"""log2 of the width, stride; behind the arguments log2 of the depth, and position from 0 (stem) to 1 (classifier)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,13 @@ class Vocabulary:
     operations: tuple[str, ...]
     activations: tuple[str, ...]
     initialisations: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    """As in `conv.kernel`, and `linear.norm=batch` for each word that an argument can be."""
+
+    @property
+    def num_scalars(self) -> int:
+        """Number of scalars on each node."""
+        return NUM_SCALARS + len(self.arguments)
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -36,7 +45,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedGraph:
-    """`codes` (nodes, 3): operation, activation, initialisation; `scalars` (nodes, 4); `edges` (2, edges): from, to."""
+    """`codes` (nodes, 3): operation, activation, initialisation; `scalars` (nodes, k); `edges` (2, edges): from, to."""
 
     codes: NDArray[np.int64]
     scalars: NDArray[np.float32]
@@ -45,13 +54,12 @@ class EncodedGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphBatch:
-    """Many graphs as one: as in `EncodedGraph`, with the number of nodes and edges of each."""
+    """Many graphs as one: as in `EncodedGraph`, with the number of nodes of each."""
 
     codes: NDArray[np.int64]
     scalars: NDArray[np.float32]
     edges: NDArray[np.int64]
     num_nodes: NDArray[np.int64]
-    num_edges: NDArray[np.int64]
 
 
 class Encoder:
@@ -63,31 +71,63 @@ class Encoder:
         self._operations = {name: code for code, name in enumerate(vocabulary.operations, start=2)}
         self._activations = {name: code for code, name in enumerate(vocabulary.activations, start=1)}
         self._initialisations = {name: code for code, name in enumerate(vocabulary.initialisations, start=1)}
+        self._arguments = {name: position for position, name in enumerate(vocabulary.arguments)}
+        self._cells = lru_cache(maxsize=50_000)(self._cell)
 
     def encode(self, graph: NetworkGraph) -> EncodedGraph:
         """One network. Raises KeyError for a word that is not in the vocabulary."""
-        codes: list[tuple[int, int, int]] = []
-        scalars: list[tuple[float, float, float, float]] = []
-        edges: list[tuple[int, int]] = []
-        previous: Iterable[int] = ()
+        parts: list[_EncodedCell] = []
+        edges: list[NDArray[np.int64]] = []
+        places: list[NDArray[np.float32]] = []
+        start, leaving = 0, (NONE, NONE)  # the values that left the last two cells, nearest first
         for position, block in enumerate(graph.blocks):
-            place = (math.log2(block.width), math.log2(block.depth), block.stride, position / len(graph.blocks))
-            first = len(codes)
-            codes.append((self.JOIN, 0, 0))
-            scalars.append(place)
-            edges.extend((source, first) for source in previous)
-            for offset, node in enumerate(block.cell.nodes, start=1):
-                codes.append(self._codes(node.operation, node.activation, node.initialisation))
-                scalars.append(place)
-                edges.extend((first + value, first + offset) for value in node.inputs)
-            previous = [first + value for value in block.cell.output]
-        codes.append((self.JOIN, *self._codes("", graph.activation, graph.initialisation)[1:]))
-        scalars.append((math.log2(graph.blocks[-1].width), 0.0, 1.0, 1.0))
-        edges.extend((source, len(codes) - 1) for source in previous)
+            part = self._cells(block.cell)
+            parts.append(part)
+            edges.append(part.edges + start)
+            edges.extend(_onto(source, start + value) for value, source in enumerate(leaving[: block.cell.num_inputs]))
+            place = np.empty((len(part.codes), 2), dtype=np.float32)
+            place[:] = math.log2(block.depth), position / len(graph.blocks)
+            places.append(place)
+            out = part.leaving + start
+            leaving = (out, leaving[0] if block.depth == 1 and position else out)
+            start += len(part.codes)
+        head = np.array([(self.JOIN, *self._codes("", graph.activation, graph.initialisation)[1:])], dtype=np.int64)
+        scalars = np.zeros((1, self._num_own), dtype=np.float32)
+        scalars[0, 0] = math.log2(graph.head_width) if graph.head_width else 0.0
+        edges.append(_onto(leaving[0], start))
+        places.append(np.array([(0.0, 1.0)], dtype=np.float32))
+        own = np.concatenate([*(part.scalars for part in parts), scalars])
         return EncodedGraph(
+            codes=np.concatenate([*(part.codes for part in parts), head]),
+            scalars=np.concatenate([own, np.concatenate(places)], axis=1),
+            edges=np.concatenate(edges, axis=1),
+        )
+
+    @property
+    def _num_own(self) -> int:
+        return NUM_SCALARS - 2 + len(self._arguments)
+
+    def _cell(self, cell: Cell) -> _EncodedCell:
+        """A cell's nodes behind a join for each of its inputs. The same for all networks that hold it, so kept."""
+        codes: list[tuple[int, int, int]] = []
+        scalars: list[list[float]] = []
+        edges: list[tuple[int, int]] = []
+        for _ in range(cell.num_inputs):
+            codes.append((self.JOIN, 0, 0))
+            scalars.append([0.0] * self._num_own)
+        for number, node in enumerate(cell.nodes, start=cell.num_inputs):
+            codes.append(self._codes(node.operation, node.activation, node.initialisation))
+            own = [math.log2(node.width), float(node.stride), *([0.0] * len(self._arguments))]
+            for name, value in node.arguments:
+                at, number_of = _argument(f"{node.operation}.{name}", value)
+                own[2 + self._arguments[at]] = number_of
+            scalars.append(own)
+            edges.extend((value, number) for value in node.inputs)
+        return _EncodedCell(
             codes=np.array(codes, dtype=np.int64),
             scalars=np.array(scalars, dtype=np.float32),
             edges=np.array(edges, dtype=np.int64).reshape(-1, 2).T,
+            leaving=np.array(cell.output + cell.added, dtype=np.int64),
         )
 
     def _codes(self, operation: str, activation: str | None, initialisation: str | None) -> tuple[int, int, int]:
@@ -96,6 +136,31 @@ class Encoder:
             self._activations[activation] if activation else 0,
             self._initialisations[initialisation] if initialisation else 0,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EncodedCell:
+    """`scalars` are the nodes' own; `leaving` are the values that leave the cell."""
+
+    codes: NDArray[np.int64]
+    scalars: NDArray[np.float32]
+    edges: NDArray[np.int64]
+    leaving: NDArray[np.int64]
+
+
+NONE = np.zeros(0, dtype=np.int64)
+
+
+def _onto(sources: NDArray[np.int64], target: int) -> NDArray[np.int64]:
+    """Edges from every source to one node, (2, sources)."""
+    return np.stack([sources, np.full(len(sources), target, dtype=np.int64)])
+
+
+def _argument(name: str, value: Value) -> tuple[str, float]:
+    """The scalar that an argument sets, and to what. A word has a scalar of its own, which is 1 where it stands."""
+    if isinstance(value, str):
+        return f"{name}={value}", 1.0
+    return name, math.log2(1.0 + abs(float(value))) * (1 if float(value) >= 0 else -1)
 
 
 def batch(graphs: Sequence[EncodedGraph]) -> GraphBatch:
@@ -107,5 +172,4 @@ def batch(graphs: Sequence[EncodedGraph]) -> GraphBatch:
         scalars=np.concatenate([graph.scalars for graph in graphs]),
         edges=np.concatenate([graph.edges + start for graph, start in zip(graphs, starts, strict=True)], axis=1),
         num_nodes=num_nodes,
-        num_edges=np.array([graph.edges.shape[1] for graph in graphs], dtype=np.int64),
     )

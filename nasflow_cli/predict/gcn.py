@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.predict._dgl import dgl
-from nasflow_cli.predict.encode import NUM_SCALARS, EncodedGraph, Vocabulary, batch
+from nasflow_cli.predict.encode import EncodedGraph, Vocabulary, batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,6 @@ def inputs(graphs: Sequence[EncodedGraph]) -> Inputs:
     directions, scales = [], []
     for edges in ((source, target), (target, source)):
         graph = dgl.graph(edges, num_nodes=len(together.codes))
-        graph.set_batch_num_nodes(num_nodes)
-        graph.set_batch_num_edges(torch.from_numpy(together.num_edges))
         directions.append(graph)
         scales.append(1.0 / graph.in_degrees().clamp(min=1).float().unsqueeze(1))
     return Inputs(
@@ -97,7 +95,7 @@ class GraphNetworks(nn.Module):
         super().__init__()
         members, width = config.ensemble, config.width
         self.words = nn.ModuleList(nn.Embedding(size, members * width) for size in vocabulary.sizes)
-        self.scalars = nn.Linear(NUM_SCALARS, members * width)
+        self.scalars = nn.Linear(vocabulary.num_scalars, members * width)
         self.layers = nn.ModuleList(Layer(members, width) for _ in range(config.layers))
         self.hidden = Members(members, 2 * width + 1, width)
         self.value = Members(members, width, 1)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasflow_cli.core.config import PredictorConfig
+from nasflow_cli.core.decode import ADAPTER
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import History
@@ -80,7 +81,7 @@ class GraphRanker:
     def _encode(self, key: str, of: object) -> EncodedGraph:
         if key not in self._encoded:
             graph = of.graph if isinstance(of, Candidate) else self.space.graph(of.architecture)  # type: ignore[attr-defined]
-            self._encoded[key] = self._encoder.encode(graph)
+            self._encoded[key] = self._encoder.encode(graph.simplified or graph)
         return self._encoded[key]
 
     def _in_score_units(
@@ -127,11 +128,19 @@ def measured_correlation(history: History, config: PredictorConfig) -> float | N
 def vocabulary_of(space: SearchSpace) -> Vocabulary:
     """Every word that a node of the space can carry, sorted."""
     config = space.config
-    operations = {config.stem.operation, *(stage.transition for stage in config.stages)}
+    operations = {config.stem.operation, ADAPTER, *(stage.transition for stage in config.stages if stage.transition)}
+    arguments: set[str] = set()
     for cell in config.cells.values():
-        operations.update(str(choice) for choice in cell.operations.choices)
+        operations.update(str(choice) for choice in cell.operations.choices.choices)
+        operations.update([cell.project.operation] if cell.project is not None else [])
+        for operation, domains in cell.operations.arguments.items():
+            for name, domain in domains.items():
+                words = [choice for choice in domain.choices if isinstance(choice, str)]
+                arguments.update(f"{operation}.{name}={word}" for word in words)
+                arguments.update([] if words else [f"{operation}.{name}"])
     return Vocabulary(
         operations=tuple(sorted(operations)),
         activations=tuple(sorted(str(choice) for choice in config.activation.choices.choices)),
         initialisations=tuple(sorted(str(choice) for choice in config.initialisation.choices.choices)),
+        arguments=tuple(sorted(arguments)),
     )

@@ -13,12 +13,15 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import SpaceConfig
 
 _WEIGHTED = OperationFacts(weighted=True, activated=True)
+_POOLING = OperationFacts(adapts=True)
 FACTS = {
-    "none": OperationFacts(zero=True),
-    "skip": OperationFacts(identity=True),
-    "avg_pool3x3": OperationFacts(),
-    "max_pool3x3": OperationFacts(),
-    **dict.fromkeys(("conv1x1", "conv3x3", "conv5x5", "sep_conv3x3", "sep_conv5x5", "dil_conv3x3"), _WEIGHTED),
+    "none": OperationFacts(zero=True, takes="any"),
+    "skip": OperationFacts(identity=True, adapts=True, takes="any"),
+    "linear": OperationFacts(weighted=True, activated=True, takes="vectors"),
+    **dict.fromkeys(("avg_pool3x3", "max_pool3x3", "avg_pool2x2", "max_pool2x2"), _POOLING),
+    **dict.fromkeys(("conv", "conv1x1", "conv3x3", "conv5x5", "conv7x7", "grouped_conv3x3", "depthwise"), _WEIGHTED),
+    **dict.fromkeys(("sep_conv3x3", "sep_conv5x5", "sep_conv7x7", "dil_conv3x3", "dil_conv5x5"), _WEIGHTED),
+    **dict.fromkeys(("darts_sep_conv3x3", "darts_sep_conv5x5", "mbconv", "bottleneck", "basic_block"), _WEIGHTED),
 }
 ACTIVATION_NAMES = ("relu", "gelu", "silu", "tanh", "prelu")
 INITIALISER_NAMES = ("default", "kaiming_normal", "orthogonal")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nasflow_cli.core.errors import ConfigError, MissingError
-from nasflow_cli.core.registry import Registry, load_plugins, nearest
+from nasflow_cli.core.registry import Entry, Registry, arguments_of, load_plugins, nearest
 
 
 def one() -> int:
@@ -142,3 +142,46 @@ def test_an_error_that_a_plugin_raises_in_our_words_passes_as_it_is(plugin: Call
 def test_a_name_that_no_module_can_have_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="does not import"):
         load_plugins([name])
+
+
+def registered(make: Callable[..., object]) -> Entry[Callable[..., object]]:
+    registry: Registry[Callable[..., object]] = Registry("operation")
+    registry.register("tried")(make)
+    return registry["tried"]
+
+
+def test_the_arguments_of_an_entry_are_its_keyword_only_parameters_in_their_order() -> None:
+    def make(slot: object, width: int = 3, *, kernel: int = 3, se: bool = False, ratio: float = 1.0, norm: str = "x"):
+        return slot
+
+    found = arguments_of(registered(make))
+
+    assert list(found) == ["kernel", "se", "ratio", "norm"]
+    assert [(argument.name, argument.type, argument.default) for argument in found.values()] == [
+        ("kernel", int, 3),
+        ("se", bool, False),
+        ("ratio", float, 1.0),
+        ("norm", str, "x"),
+    ]
+
+
+def test_a_class_has_arguments_as_well_and_what_tells_no_signature_has_none() -> None:
+    class Made:
+        def __init__(self, slot: object, *, groups: int = 2) -> None: ...
+
+    assert list(arguments_of(registered(Made))) == ["groups"]
+    assert arguments_of(registered(one)) == {}
+    assert arguments_of(registered(dict)) == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda slot, *, kernel: slot, "'kernel' of 'tried' has no default; give it one"),
+        (lambda slot, *, norm=None: slot, "'norm' of 'tried' defaults to None; give it one"),
+        (lambda slot, *, sizes=(1, 2): slot, r"'sizes' of 'tried' defaults to \(1, 2\)"),
+    ],
+)
+def test_an_argument_whose_type_its_default_does_not_tell_is_refused(make: Callable[..., object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        arguments_of(registered(make))

@@ -30,7 +30,11 @@ Trained = Callable[..., Network]
 GraphOf = Callable[..., NetworkGraph]
 Plugin = Callable[[str, str], ModuleType]
 
-OURS = [name for name in OPERATIONS if OPERATIONS[name].make.__module__ == "nasflow_cli.nets.operations"]
+OURS = [
+    name
+    for name in OPERATIONS
+    if OPERATIONS[name].make.__module__.startswith("nasflow_cli.") and OPERATIONS[name].facts.get("takes") != "vectors"
+]
 ACTIVATED = [name for name in ACTIVATIONS if ACTIVATIONS[name].make.__module__.startswith("torch.")]
 
 SPACE = {

@@ -48,7 +48,8 @@ def members(made: Proposer, count: int, seed: int = 3) -> list[Architecture]:
 
 def is_narrow(graph: NetworkGraph) -> bool:
     """A constraint that half the members break."""
-    return graph.is_connected and graph.blocks[-1].width == 16
+    widths = [node.width for block in graph.blocks for node in block.cell.nodes]
+    return graph.is_connected and widths[-1] == 16
 
 
 @pytest.mark.parametrize("phase", HALVES)
@@ -188,7 +189,7 @@ def test_a_space_without_a_feasible_member_is_exhausted() -> None:
 
 
 def test_a_rare_feasible_member_is_found_by_a_pool_of_one() -> None:
-    made = proposer(RANGED, pool=1, feasible=lambda graph: graph.blocks[0].width < 5)
+    made = proposer(RANGED, pool=1, feasible=lambda graph: graph.blocks[0].cell.nodes[0].width < 5)
 
     assert len(made.pool("operators", [], set(), np.random.default_rng(0))) == 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ConfigSpace import Configuration
 from toy_search import RANGED, ROOMY, choice_parameter, range_parameter, space_of
 
 from nasflow_cli.core.parameters import Parameter
@@ -17,8 +16,12 @@ PARAMETERS = [
 
 
 def active(parameters: tuple[Parameter, ...], values: dict[str, object]) -> set[str]:
-    """The names that `needs` makes active beside these values."""
-    return {p.name for p in parameters if p.needs is None or values.get(p.needs[0]) in p.needs[1]}
+    """The names that `needs` makes active beside these values; a parent that is not there allows nothing."""
+    found: set[str] = set()
+    for parameter in parameters:
+        if all(name in found and values.get(name) in allowed for name, allowed in parameter.needs):
+            found.add(parameter.name)
+    return found
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -29,7 +32,7 @@ def test_every_searched_parameter_is_a_hyperparameter(half: str) -> None:
 
     assert set(made) == {parameter.name for parameter in parameters}
     assert {child.name for condition in made.conditions for child in [condition.child]} == {
-        parameter.name for parameter in parameters if parameter.needs is not None
+        parameter.name for parameter in parameters if parameter.needs
     }
 
 
@@ -86,13 +89,31 @@ def test_samples_come_from_the_generator_that_is_passed_and_no_other() -> None:
     assert np.random.get_state()[1].tolist() == state  # type: ignore[index, union-attr]
 
 
-def test_a_parameter_whose_parent_is_not_searched_has_no_condition() -> None:
-    child = choice_parameter("child", 1, 2, needs=("fixed", (3,)))
+def test_a_parameter_with_two_conditions_exists_only_where_both_hold() -> None:
+    parameters = (
+        choice_parameter("size", 1, 2, 3, ordered=True),
+        choice_parameter("kind", "conv", "pool"),
+        choice_parameter("child", "a", "b", needs=[("size", (2, 3)), ("kind", ("conv",))]),
+    )
+    made, rng = config_space(parameters, 0), np.random.default_rng(0)
 
-    made = config_space([child], 0)
+    drawn = [sample(made, rng) for _ in range(60)]
 
-    assert not made.conditions
-    Configuration(made, values={"child": 2})
+    assert {(values["size"], values["kind"]) for values in drawn if "child" in values} == {(2, "conv"), (3, "conv")}
+    assert len({(values["size"], values["kind"]) for values in drawn}) == 6
+
+
+def test_a_parameter_that_hangs_on_one_that_does_not_exist_does_not_exist() -> None:
+    parameters = (
+        choice_parameter("op", "mbconv", "skip"),
+        choice_parameter("se", True, False, needs=[("op", ("mbconv",))]),
+        choice_parameter("ratio", 1, 2, needs=[("se", (True,))]),
+    )
+    made, rng = config_space(parameters, 0), np.random.default_rng(0)
+
+    names = {tuple(sorted(sample(made, rng))) for _ in range(60)}
+
+    assert names == {("op",), ("op", "se"), ("op", "ratio", "se")}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ PARAMETERS: tuple[Parameter, ...] = (
 )
 NESTED: tuple[Parameter, ...] = (
     choice_parameter("op", "conv", "pool"),
-    choice_parameter("act", "relu", "gelu", "silu", needs=("op", ("conv",))),
+    choice_parameter("act", "relu", "gelu", "silu", needs=[("op", ("conv",))]),
     range_parameter("rate"),
 )
 
@@ -184,6 +184,23 @@ def test_the_value_of_a_parameter_that_does_not_exist_beside_its_parent_does_not
 
     shares = [np.mean([values["act"] == act for values in proposed]) for act in ("relu", "gelu", "silu")]
     assert all(0.2 < share < 0.47 for share in shares)  # uniform: the model has no opinion on them
+
+
+def test_what_hangs_on_two_conditions_is_handed_out_only_where_both_hold() -> None:
+    parameters = (
+        choice_parameter("op", "mbconv", "pool"),
+        choice_parameter("se", True, False, needs=[("op", ("mbconv",))]),
+        choice_parameter("size", 1, 2, 3, ordered=True),
+        choice_parameter("ratio", 1, 2, needs=[("se", (True,)), ("size", (2, 3))]),
+    )
+    bohb = taught([float(i % 7) for i in range(60)], parameters, bandwidth_floor=0.5)
+
+    handed = [bohb.get_config(1.0)[0] for _ in range(80)]
+
+    for values in handed:
+        assert ("se" in values) == (values["op"] == "mbconv")
+        assert ("ratio" in values) == (values.get("se") is True and values["size"] != 1)
+    assert len({tuple(sorted(values)) for values in handed}) == 3
 
 
 def best_of(bohb: HalfBOHB, num_results: int, learns: bool) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.domain import Domain, Kind
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.parameters import Parameter
+from nasflow_cli.core.parameters import Condition, Parameter
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.core.trial import History, Proposal, Result, Trial
@@ -157,10 +157,10 @@ def codes(*column: float | None) -> Vector:
     return np.array([[np.nan if entry is None else entry] for entry in column])
 
 
-def choice_parameter(name: str, *choices: Any, ordered: bool = False, needs: Any = None) -> Parameter:
+def choice_parameter(name: str, *choices: Any, ordered: bool = False, needs: Sequence[Condition] = ()) -> Parameter:
     """A parameter with countable choices."""
     kind: Kind = "ordinal" if ordered else "categorical"
-    return Parameter(name=name, half="operators", domain=Domain(kind=kind, choices=choices), needs=needs)
+    return Parameter(name=name, half="operators", domain=Domain(kind=kind, choices=choices), needs=tuple(needs))
 
 
 def range_parameter(name: str, low: float = 0.0, high: float = 1.0, *, log: bool = False) -> Parameter:

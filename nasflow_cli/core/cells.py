@@ -1,0 +1,222 @@
+"""Cells: which edges and slots a described cell can have, how one is wired, and the shapes of its nodes.
+
+A value's number is its name: inputs come first, then the nodes, in order. Pure functions of a cell's description; what
+is chosen comes in through `read`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nasflow_cli.core.architecture import Value
+from nasflow_cli.core.canonical import refined_colours
+from nasflow_cli.core.graph import Cell, Node, OperationFacts, simplify
+from nasflow_cli.core.space_config import CellConfig
+
+Read = Callable[[str], Value]
+
+
+def cell_edges(config: CellConfig, num_nodes: int) -> list[tuple[int, int]]:
+    """The edges (from, to) that a cell of so many nodes can have, those to the output left out."""
+    first = config.inputs
+    edges: list[tuple[int, int]] = []
+    for j in range(first, first + num_nodes):
+        start = j - 1 if config.edges == "chain" and j > first else 0
+        edges.extend((i, j) for i in range(start, j))
+    return edges
+
+
+def is_searched(config: CellConfig, node: int) -> bool:
+    """Whether each edge into a node is searched. A node with one value to read reads it."""
+    return config.edges == "free" and node > 1
+
+
+def choices_of(config: CellConfig, node: int) -> list[str]:
+    """What a node that reads a fixed number of values may choose, as in "0+2"."""
+    size = min(int(config.edges), node)
+    return ["+".join(map(str, chosen)) for chosen in itertools.combinations(range(node), size)]
+
+
+def slots_of(prefix: str, config: CellConfig, num_nodes: int) -> Iterator[tuple[str, int]]:
+    """The names of a cell's slots, each with the node that it stands on or leads to."""
+    for j in range(config.inputs, config.inputs + num_nodes):
+        if config.slots == "nodes":
+            yield f"{prefix}.{j}", j
+        elif isinstance(config.edges, int):
+            yield from ((f"{prefix}.{j}.{n}", j) for n in range(min(config.edges, j)))
+        else:
+            yield from ((f"{prefix}.{i}-{j}", j) for i, k in cell_edges(config, num_nodes) if k == j)
+
+
+def project_slot(prefix: str) -> str:
+    """The slot of whatever brings a cell's inputs to its shape."""
+    return f"{prefix}.project"
+
+
+def adapt_slot(prefix: str) -> str:
+    """Where a skip stands that no one chose: it brings an input to a shape, or sums up what is concatenated."""
+    return f"{prefix}.adapt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """The live slots of a cell: `slots` are (name, values read). What leaves it is joined, then `added` is added."""
+
+    slots: tuple[tuple[str, tuple[int, ...]], ...]
+    output: tuple[int, ...]
+    added: tuple[int, ...]
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges of a cell with operations on its nodes, those to the output included."""
+        return sum(len(reads) for _, reads in self.slots) + len(self.output) + len(self.added)
+
+
+def wire(prefix: str, config: CellConfig, read: Read) -> Wiring:
+    """Read a cell's structure."""
+    first, num_nodes = config.inputs, int(read(f"{prefix}.nodes"))
+    reads = {j: _sources(prefix, config, num_nodes, j, read) for j in range(first, first + num_nodes)}
+    slots: list[Node] = []
+    stands_for: list[tuple[int, ...]] = [(value,) for value in range(first)]
+    for j, sources in reads.items():
+        live = [(n, i) for n, i in enumerate(sources) if stands_for[i]]
+        if config.slots == "edges":
+            for n, i in live:
+                name = f"{prefix}.{j}.{n}" if isinstance(config.edges, int) else f"{prefix}.{i}-{j}"
+                slots.append(Node(name, stands_for[i], 0))
+            end = first + len(slots)
+            stands_for.append(tuple(range(end - len(live), end)))
+        elif live:
+            slots.append(Node(f"{prefix}.{j}", tuple(value for _, i in live for value in stands_for[i]), 0))
+            stands_for.append((first + len(slots) - 1,))
+        else:
+            stands_for.append(())
+    ends, added = _ends(prefix, config, reads, read)
+    output: tuple[int, ...] = ()
+    for j in ends:
+        if config.join != "sum" and len(stands_for[j]) > 1:  # what is concatenated is the node's sum, not its terms
+            slots.append(Node(adapt_slot(prefix), stands_for[j], 0))
+            output += (first + len(slots) - 1,)
+        else:
+            output += stands_for[j]
+    cell = simplify(
+        Cell(tuple(slots), output, first, "concat", added), {node.operation: OperationFacts() for node in slots}
+    )
+    return Wiring(
+        slots=tuple((node.operation, node.inputs) for node in cell.nodes), output=cell.output, added=cell.added
+    )
+
+
+def _sources(prefix: str, config: CellConfig, num_nodes: int, node: int, read: Read) -> list[int]:
+    if isinstance(config.edges, int):
+        return [int(value) for value in str(read(f"{prefix}.{node}.inputs")).split("+")]
+    searched = is_searched(config, node)
+    edges = [i for i, j in cell_edges(config, num_nodes) if j == node]
+    return [i for i in edges if not searched or read(f"{prefix}.{i}-{node}.edge")]
+
+
+def _ends(
+    prefix: str, config: CellConfig, reads: Mapping[int, list[int]], read: Read
+) -> tuple[list[int], tuple[int, ...]]:
+    """The nodes that leave the cell, and the inputs that are added to them."""
+    nodes = list(reads)
+    if config.output == "free":
+        added = tuple(i for i in range(config.inputs) if read(f"{prefix}.{i}-out.edge"))
+        return [j for j in nodes if read(f"{prefix}.{j}-out.edge")], added
+    added = (0,) if read(f"{prefix}.residual") else ()
+    if config.output == "last":
+        return nodes[-1:], added
+    read_by_some = {i for sources in reads.values() for i in sources}
+    return [j for j in nodes if config.output == "all" or j not in read_by_some], added
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`width` in channels or features; `stride`: how many times coarser than the input of the network."""
+
+    width: int
+    stride: int
+
+
+class Placing:
+    """Gives the nodes of one wired cell their widths and strides, and puts projections where shapes do not agree."""
+
+    def __init__(self, prefix: str, config: CellConfig, inputs: Sequence[Shape], width: int, stride: int) -> None:
+        self.prefix = prefix
+        self.config = config
+        self.target = Shape(width, inputs[0].stride * stride)
+        self.shapes = list(inputs[: config.inputs])
+        self.nodes: list[Node] = []
+        self._adapted: dict[tuple[int, int], int] = {}
+
+    def cell(self, wiring: Wiring, labels: Mapping[str, str]) -> Cell:
+        """The cell, not simplified; its operations are names of slots. `labels` say what stands in each."""
+        config, first = self.config, self.config.inputs
+        widths = self._widths(wiring, labels)
+        place = list(range(first))
+        if config.project is not None and config.project.per == "cell":
+            place = [self._project_input(i) for i in range(first)]
+        sources = set(place)
+        for (name, reads), width in zip(wiring.slots, widths, strict=True):
+            place.append(self._slot(name, [place[value] for value in reads], sources, width))
+        out = sum(widths[v - first] for v in wiring.output) if config.join == "concat" else self.target.width
+        output = tuple(self._reach(place[v], sources, self.target.width) for v in wiring.output)
+        added = tuple(self._reach(place[v], sources, out or self.target.width) for v in wiring.added)
+        if config.join == "sum":
+            return Cell(tuple(self.nodes), output + added, first)
+        return Cell(tuple(self.nodes), output, first, "concat", added, config.join == "split")
+
+    def _widths(self, wiring: Wiring, labels: Mapping[str, str]) -> list[int]:
+        """The width of each slot: the cell's, or its share of it (Ying et al. 2019, section 2.2)."""
+        total, first = self.target.width, self.config.inputs
+        if self.config.join != "split" or not wiring.output:
+            return [total] * len(wiring.slots)
+        share, rest = divmod(total, len(wiring.output))
+        # What does not divide goes to the first ones in an order that relabelling the nodes does not change.
+        names = [f"input{i}" for i in range(first)] + [labels[name] for name, _ in wiring.slots]
+        reads = ((),) * first + tuple(reads for _, reads in wiring.slots)
+        colours = refined_colours(tuple(names), reads, (wiring.output, wiring.added))
+        order = sorted(wiring.output, key=lambda value: (colours[value], value))
+        widths = {value: share + (rank < rest) for rank, value in enumerate(order)}
+        for value in range(first + len(wiring.slots) - 1, first - 1, -1):
+            if value not in widths:
+                readers = [first + n for n, (_, reads) in enumerate(wiring.slots) if value in reads]
+                widths[value] = max(widths[reader] for reader in readers)
+        return [widths[first + n] for n in range(len(wiring.slots))]
+
+    def _add(self, name: str, reads: tuple[int, ...], width: int, stride: int) -> int:
+        self.nodes.append(Node(name, reads, width, stride))
+        self.shapes.append(Shape(width, self.shapes[reads[0]].stride * stride))
+        return len(self.shapes) - 1
+
+    def _project_input(self, value: int) -> int:
+        stride = self.shapes[0].stride // self.shapes[value].stride
+        name = project_slot(self.prefix) if stride == 1 else adapt_slot(self.prefix)
+        return self._add(name, (value,), self.target.width, stride)
+
+    def _slot(self, name: str, reads: list[int], sources: set[int], width: int) -> int:
+        per_edge = self.config.project is not None and self.config.project.per == "edge"
+        if not per_edge and sources.issuperset(reads) and len({self.shapes[value] for value in reads}) == 1:
+            return self._add(name, tuple(reads), width, self.target.stride // self.shapes[reads[0]].stride)
+        return self._add(name, tuple(self._reach(value, sources, width) for value in reads), width, 1)
+
+    def _reach(self, value: int, sources: set[int], width: int) -> int:
+        """The value, through a projection if it is an input of another shape, or if every edge has one."""
+        if value not in sources:
+            return value
+        shape = self.shapes[value]
+        stride = self.target.stride // shape.stride
+        if self.config.project is not None and self.config.project.per == "edge":
+            return self._add(project_slot(self.prefix), (value,), width, stride)
+        if shape == Shape(width, self.target.stride):
+            return value
+        if (value, width) not in self._adapted:
+            self._adapted[value, width] = self._add(adapt_slot(self.prefix), (value,), width, stride)
+        return self._adapted[value, width]
+
+
+def named(cell: Cell, names: Mapping[str, str]) -> Cell:
+    """The cell with operations in place of the names of slots."""
+    return replace(cell, nodes=tuple(replace(node, operation=names[node.operation]) for node in cell.nodes))
