@@ -39,21 +39,22 @@ class CellModule(nn.Module):
 
 
 class Network(nn.Module):
-    """Images (n, channels, h, w) to logits (n, classes)."""
+    """Images (n, channels, h, w) or vectors (n, features) to logits (n, classes)."""
 
-    def __init__(self, graph: NetworkGraph, in_channels: int, num_classes: int) -> None:
+    def __init__(self, graph: NetworkGraph, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
         self.graph = graph
+        in_channels = input_shape[0]
+        is_image = len(input_shape) == 3
         cells = []
         for block in graph.blocks:
             cells.extend(_copies(block, in_channels))
             in_channels = block.width
         self.cells = nn.Sequential(*cells)
         self.head = nn.Sequential(
-            nn.BatchNorm2d(in_channels),
+            nn.BatchNorm2d(in_channels) if is_image else nn.BatchNorm1d(in_channels),
             activation(graph.activation)(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            *([nn.AdaptiveAvgPool2d(1), nn.Flatten()] if is_image else []),
             nn.Dropout(graph.dropout),
             nn.Linear(in_channels, num_classes),
         )
@@ -91,10 +92,10 @@ def make_operation(node: Node, in_channels: int, channels: int, stride: int) -> 
     return module
 
 
-def build(graph: NetworkGraph, in_channels: int, num_classes: int, seed: int) -> Network:
+def build(graph: NetworkGraph, input_shape: tuple[int, ...], num_classes: int, seed: int) -> Network:
     """Build on the CPU with weights drawn from `seed`; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' generators as well
-        network = Network(graph, in_channels, num_classes)
+        network = Network(graph, input_shape, num_classes)
         initialise(network.head, graph.initialisation, graph.activation)
         return network

@@ -29,19 +29,19 @@ class Cost:
 
 @lru_cache(maxsize=100_000)
 def _operation_cost(
-    operation: str, act: str | None, channels: tuple[int, int], stride: int, size: tuple[int, int]
-) -> tuple[int, int, tuple[int, int]]:
+    operation: str, act: str | None, channels: tuple[int, int], stride: int, size: tuple[int, ...]
+) -> tuple[int, int, tuple[int, ...]]:
     node = Node(operation, (0,), act)
     with torch.device("meta"):
         module = make_operation(node, channels[0], channels[1], stride).eval()
         return _measure(module, torch.empty(1, channels[0], *size))
 
 
-def _measure(module: nn.Module, x: torch.Tensor) -> tuple[int, int, tuple[int, int]]:
+def _measure(module: nn.Module, x: torch.Tensor) -> tuple[int, int, tuple[int, ...]]:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         y = module(x)
     params = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    return params, int(counter.get_total_flops()), (int(y.shape[-2]), int(y.shape[-1]))
+    return params, int(counter.get_total_flops()), tuple(y.shape[2:])
 
 
 @lru_cache(maxsize=1024)
@@ -51,10 +51,10 @@ def _head_params(act: str, channels: int, num_classes: int) -> int:
     return 2 * channels + act_params + (channels + 1) * num_classes
 
 
-def cost(graph: NetworkGraph, input_shape: tuple[int, int, int], num_classes: int) -> Cost:
-    """Cost of the network on images of `input_shape` (channels, height, width)."""
-    channels, height, width = input_shape
-    size = (height, width)
+def cost(graph: NetworkGraph, input_shape: tuple[int, ...], num_classes: int) -> Cost:
+    """Cost of the network on images of `input_shape` (channels, height, width) or vectors of (features,)."""
+    channels, *sides = input_shape
+    size = tuple(sides)
     params = flops = 0
     for block in graph.blocks:
         for copy in range(block.depth):

@@ -101,6 +101,18 @@ def dil_conv3x3(slot: Slot) -> nn.Module:
     return separable(slot, 3, dilation=2)
 
 
+@OPERATIONS.register("linear", weighted=True, activated=True)
+def linear(slot: Slot, *, norm: str = "batch", dropout: float = 0.0) -> nn.Module:
+    """Linear layer, batch norm, activation: behind the norm, so that a stem does not cut the raw features at zero."""
+    layers: list[nn.Module] = [nn.Linear(slot.in_channels, slot.channels, bias=norm == "none")]
+    if norm == "batch":
+        layers.append(nn.BatchNorm1d(slot.channels))
+    layers.append(slot.activation())
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
 @OPERATIONS.register("avg_pool3x3")
 def avg_pool3x3(slot: Slot) -> nn.Module:
     """3x3 average pooling; padding is not counted."""

@@ -68,7 +68,7 @@ class ChildTrainer:
         data = self.data()
         graph = self.space.graph(assignment.architecture)
         shape, classes = data.splits.input_shape, data.splits.num_classes
-        network = build(graph, shape[0], classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
+        network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
         trainer = Trainer(network, self.config.training, data.normalise, assignment.seed, self.device)
         start = self._go_on(trainer, assignment)
         self._epochs(trainer, assignment, start, should_stop)

@@ -42,7 +42,7 @@ def test_a_member_costs_what_it_is_said_to(name: str, seed: int, size: int) -> N
 @settings(max_examples=30, deadline=None)
 @given(name=names, seed=seeds)
 def test_a_member_has_logits_and_finite_gradients_at_every_size(name: str, seed: int) -> None:
-    network = build(member(name, seed), 3, 5, seed=seed % 2**32)
+    network = build(member(name, seed), (3, 8, 8), 5, seed=seed % 2**32)
     for size in (8, 12, 16):
         network.zero_grad()
         logits = network(torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0)))
@@ -56,7 +56,7 @@ def test_a_member_has_logits_and_finite_gradients_at_every_size(name: str, seed:
 @given(name=names, seed=seeds)
 def test_a_member_is_built_without_memory_on_the_meta_device(name: str, seed: int) -> None:
     with torch.device("meta"):
-        network = Network(member(name, seed), 3, 5)
+        network = Network(member(name, seed), (3, 8, 8), 5)
     assert all(parameter.is_meta for parameter in network.parameters())
 
 
@@ -87,7 +87,9 @@ def test_a_cell_from_which_nothing_leaves_gives_zeros() -> None:
 
 def test_a_depth_is_that_many_cells_with_weights_of_their_own() -> None:
     cell = Cell((Node("conv3x3", (0,), "relu", "kaiming_normal"),), (1,))
-    network = build(NetworkGraph((Block("stem", cell, 4), Block("a", cell, 4, 1, 3)), "relu", "default"), 3, 5, seed=0)
+    network = build(
+        NetworkGraph((Block("stem", cell, 4), Block("a", cell, 4, 1, 3)), "relu", "default"), (3, 8, 8), 5, seed=0
+    )
     kernels = [module.nodes[0][1].weight for module in network.cells]
     assert [tuple(kernel.shape[:2]) for kernel in kernels] == [(4, 3), (4, 4), (4, 4), (4, 4)]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(kernels[1:], 2))
@@ -95,7 +97,7 @@ def test_a_depth_is_that_many_cells_with_weights_of_their_own() -> None:
 
 def test_the_dropout_of_the_description_is_the_network_s() -> None:
     graph = member("free edges between nodes, residual or not, activations a stage", 0)
-    dropouts = [module.p for module in build(graph, 3, 5, seed=0).modules() if isinstance(module, nn.Dropout)]
+    dropouts = [module.p for module in build(graph, (3, 8, 8), 5, seed=0).modules() if isinstance(module, nn.Dropout)]
     assert dropouts == [0.1]
 
 
@@ -104,7 +106,7 @@ def test_the_input_of_a_member_reaches_its_logits_exactly_if_it_is_connected() -
     rng = random.Random(0)
     for _ in range(60):
         graph = member("operations on free edges, the last node leaves", rng.randrange(2**32))
-        network = build(graph, 3, 5, seed=1).eval()
+        network = build(graph, (3, 8, 8), 5, seed=1).eval()
         with torch.no_grad():
             spread = network(torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))).std(0).max().item()
         assert (spread > 1e-6) is graph.is_connected

@@ -14,7 +14,7 @@ from nasflow_cli.nets.cost import Cost, cost
 def measured(graph: NetworkGraph, shape: tuple[int, int, int], num_classes: int) -> Cost:
     """Count the parameters of the network, and let torch count the FLOPs of one image."""
     with torch.device("meta"):
-        network = Network(graph, shape[0], num_classes).eval()
+        network = Network(graph, shape, num_classes).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(torch.empty(1, *shape))
     return Cost(params=sum(p.numel() for p in network.parameters()), flops=counter.get_total_flops())
@@ -80,7 +80,7 @@ def test_the_cost_of_a_small_network_is_the_one_worked_out_by_hand() -> None:
 
 def test_a_parameter_that_is_not_trained_is_not_counted() -> None:
     graph = NetworkGraph((STEM,), "relu", "default")
-    buffers = sum(buffer.numel() for buffer in build(graph, 3, 10, 0).buffers())
+    buffers = sum(buffer.numel() for buffer in build(graph, (3, 8, 8), 10, 0).buffers())
     assert buffers > 0
     assert cost(graph, (3, 8, 8), 10).params == 3 * 6 * 9 + 4 * 6 + 70
 

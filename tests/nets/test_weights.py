@@ -128,7 +128,7 @@ def test_the_gain_of_no_activation_is_one(plugin: Callable[[str, str], None]) ->
 
 
 def weights(seed: int, act: str = "relu") -> list[Tensor]:
-    return list(build(graph(act=act), 3, 10, seed).state_dict().values())
+    return list(build(graph(act=act), (3, 8, 8), 10, seed).state_dict().values())
 
 
 def digest(seed: int) -> str:
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_weights_in_another_process() -> None:
 
 
 def test_another_seed_gives_other_weights_in_every_layer() -> None:
-    networks = [build(graph(), 3, 10, seed) for seed in (0, 1)]
+    networks = [build(graph(), (3, 8, 8), 10, seed) for seed in (0, 1)]
     pairs = [
         (a.weight, b.weight)
         for a, b in zip(networks[0].modules(), networks[1].modules(), strict=True)
@@ -160,14 +160,14 @@ def test_the_weights_do_not_depend_on_what_was_drawn_before() -> None:
 
 def test_building_leaves_the_global_generator_as_it_was() -> None:
     before = torch.get_rng_state()
-    build(graph(), 3, 10, seed=5)
+    build(graph(), (3, 8, 8), 10, seed=5)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_building_leaves_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     seeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
-    build(graph(), 3, 10, seed=5)
+    build(graph(), (3, 8, 8), 10, seed=5)
     assert seeded == []
 
 
