@@ -36,6 +36,7 @@ from nasflow_cli.core.space_config import Limits
 from nasflow_cli.execute.devices import device_slots, usable_cores
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.cost import Cost, cost
+from nasflow_cli.nets.fits import misfits
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.plan import planned_brackets
@@ -85,6 +86,8 @@ def check(config: ExperimentConfig) -> Experiment:
     if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
         raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
     splits = load_splits(config.data)
+    if unfit := misfits(config.space, splits.input_shape):
+        raise ConfigError("\n".join(unfit))
     share, low, high = _feasible(config, space, splits)
     return Experiment(config=config, space=space, splits=splits, feasible_share=share, cost_range=(low, high))
 
@@ -126,7 +129,7 @@ def _feasible(config: ExperimentConfig, space: SearchSpace, splits: Splits) -> t
             nearest = (miss, "; ".join(broken))
     if not found:
         hint = (
-            f"the nearest miss: {nearest[1]}" if nearest else "in every one nothing of the image reaches the classifier"
+            f"the nearest miss: {nearest[1]}" if nearest else "in every one nothing of the input reaches the classifier"
         )
         raise ConfigError(
             f"space.constraints: none of {FEASIBILITY_SAMPLES} sampled members satisfies them; {hint}. "
