@@ -23,14 +23,18 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.nets.builder import Network
 from nasflow_cli.nets.operations import operation_facts
-from nasflow_cli.nets.source import network_source, state_names
+from nasflow_cli.nets.source import InputFacts, network_source, state_names
 
 Export = Callable[..., nn.Module]
 Trained = Callable[..., Network]
 GraphOf = Callable[..., NetworkGraph]
 Plugin = Callable[[str, str], ModuleType]
 
-OURS = [name for name in OPERATIONS if OPERATIONS[name].make.__module__ == "nasflow_cli.nets.operations"]
+OURS = [
+    name
+    for name in OPERATIONS
+    if OPERATIONS[name].make.__module__ == "nasflow_cli.nets.operations" and name != "linear"  # of images
+]
 ACTIVATED = [name for name in ACTIVATIONS if ACTIVATIONS[name].make.__module__.startswith("torch.")]
 
 SPACE = {
@@ -321,7 +325,7 @@ def test_an_argument_that_is_a_module_or_a_function_is_written(
 
 def refusal(network: Network) -> str:
     with pytest.raises(NasflowError) as caught:
-        network_source(network, (1, 8, 8), [0.0], [1.0], ("a", "b", "c"), "Refused")
+        network_source(network, InputFacts(shape=(1, 8, 8), mean=[0.0], std=[1.0]), ("a", "b", "c"), "Refused")
     return str(caught.value)
 
 
