@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,16 +41,16 @@ class _Seen:
 
     def add(self, text: str, line: int) -> None:
         """Take notice of one field."""
-        if _is_missing(text):
-            return
-        if len(self.values) <= MAX_VALUES:
-            self.values.add(text)
-        if _number(text) is not None:
+        is_number = _number(text) is not None
+        if is_number and len(self.values) > MAX_VALUES:  # most fields of most tables
             self.num_numbers += 1
-            return
-        if not self.num_texts:
-            self.first_text = (line, text)
-        self.num_texts += 1
+        elif not _is_missing(text):
+            self.num_numbers += is_number
+            if len(self.values) <= MAX_VALUES:
+                self.values.add(text)
+            if not is_number and not self.num_texts:
+                self.first_text = (line, text)
+            self.num_texts += not is_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +64,19 @@ class _Column:
     def features(self) -> tuple[str, ...]:
         return (self.name,) if self.values is None else tuple(f"{self.name}={value}" for value in self.values)
 
-    def encode(self, text: str, place: Callable[[], str]) -> list[float]:
+    def encode(self, text: str) -> Sequence[float]:
         """The features of one field; NaN where it is missing. Raises DataError for what is no finite number."""
-        if _is_missing(text):
-            return [math.nan] * (1 if self.values is None else len(self.values))
         if self.values is not None:
-            return [float(text == value) for value in self.values]
+            missing = _is_missing(text)
+            return [math.nan if missing else float(text == value) for value in self.values]
         number = _number(text)
+        if number is not None and abs(number) <= _LARGEST:
+            return (number,)
+        if _is_missing(text):
+            return (math.nan,)
         if number is None:
-            raise DataError(f"{place()}: {text!r} is not a number, as all of this column in the training file are")
-        if not abs(number) <= _LARGEST:
-            raise DataError(
-                f"{place()}: {text!r} is no finite number of single precision; correct it, or leave it empty"
-            )
-        return [number]
+            raise DataError(f"{text!r} is not a number, as all of this column in the training file are")
+        raise DataError(f"{text!r} is no finite number of single precision; correct it, or leave it empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +270,10 @@ def _decode(table: Table, columns: Sequence[_Column], positions: Positions, num_
             continue
         encoded: list[float] = []
         for column, at in where:
-            encoded += column.encode(fields[at], lambda line=line, at=at: table.place(line, at))  # type: ignore[misc]
+            try:
+                encoded += column.encode(fields[at])
+            except DataError as error:
+                raise DataError(f"{table.place(line, at)}: {error}") from None
         vectors[ranks[row]] = encoded
     if row != num_rows - 1:
         raise DataError(f"{table.path} was changed while it was read; start again")
