@@ -44,7 +44,10 @@ def test_delimiters_line_ends_quotes_blanks_and_a_byte_order_mark_change_nothing
     text = end.join(row.replace(",", delimiter) for row in rows)
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
 
-    assert everything(load("csv", tmp_path / "a.csv")) == EXPECTED
+    splits = load("csv", tmp_path / "a.csv")
+
+    assert splits.features == ("height", "colour=blue", "colour=red")
+    assert everything(splits) == EXPECTED
 
 
 def test_a_packed_table_is_the_same_table(tmp_path: Path) -> None:
