@@ -36,6 +36,7 @@ from nasflow_cli.execute.devices import device_slots, usable_cores
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
 from nasflow_cli.nets.cost import Cost
+from nasflow_cli.nets.fits import misfits
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.plan import planned_brackets
@@ -82,7 +83,7 @@ def check(config: ExperimentConfig) -> Experiment:
     if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
         raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
     splits = load_splits(config.data)
-    check_operations(config, splits.input_shape)
+    check_input(config, splits.input_shape)
     constraints = Constraints(config.space.constraints, splits.input_shape, splits.num_classes)
     share, low, high = _feasible(config, space, constraints)
     return Experiment(
@@ -105,7 +106,7 @@ def _feasible(config: ExperimentConfig, space: SearchSpace, constraints: Constra
     """Share of sampled members that may be trained, and the range of their costs. Raises ConfigError for none."""
     found: list[Cost] = []
     nearest: tuple[float, str] | None = None
-    other = "in every one nothing of the input reaches the classes"
+    other = "in every one nothing of the input reaches the classifier"
     for number in range(FEASIBILITY_SAMPLES):
         _, graph = space.sample_member(generator(config.seed, number, Purpose.FEASIBLE))
         if graph.flaw is not None:
@@ -130,24 +131,10 @@ def _feasible(config: ExperimentConfig, space: SearchSpace, constraints: Constra
     return len(found) / FEASIBILITY_SAMPLES, low, high
 
 
-def check_operations(config: ExperimentConfig, input_shape: Sequence[int]) -> None:
-    """Raise ConfigError for an operation that cannot take the data."""
-    space, facts = config.space, operation_facts()
-    named = {"space.stem.operation": [space.stem.operation]}
-    for name, cell in space.cells.items():
-        named[f"space.cells.{name}.operations"] = [str(choice) for choice in cell.operations.choices.choices]
-        named[f"space.cells.{name}.project"] = [cell.project.operation] if cell.project is not None else []
-    for number, stage in enumerate(space.stages):
-        named[f"space.stages.{number}.transition"] = [stage.transition] if stage.transition is not None else []
-    data, unit = ("vectors", "vectors of features") if len(input_shape) == 1 else ("images", "images")
-    for where, operations in named.items():
-        for operation in operations:
-            if facts[operation].takes not in (data, "any"):
-                fitting = ", ".join(sorted(name for name, fact in facts.items() if fact.takes == data)[:4])
-                raise ConfigError(
-                    f"{where}: {operation!r} takes {facts[operation].takes}, and the data are {unit}; "
-                    f"take another operation, such as {fitting}"
-                )
+def check_input(config: ExperimentConfig, input_shape: Sequence[int]) -> None:
+    """Raise ConfigError for what the space cannot do with examples of this shape."""
+    if unfit := misfits(config.space, input_shape):
+        raise ConfigError("\n".join(unfit))
 
 
 def slots(config: ExperimentConfig) -> tuple[Slot, ...]:

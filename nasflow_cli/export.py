@@ -1,7 +1,7 @@
 """The winner of a run becomes files that need no nasflow: source, weights, a card. Nothing is handed over unchecked.
 
 Before the files take their place a fresh process without nasflow computes with them on every validation and test
-image; an output that differs from the trained network's, or an accuracy that is not the journal's score, ends the
+example; an output that differs from the trained network's, or an accuracy that is not the journal's score, ends the
 export and leaves nothing behind.
 """
 
@@ -33,7 +33,7 @@ from nasflow_cli.nets.builder import Network, build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.fresh_process import batched_logits, logits_in_fresh_process
 from nasflow_cli.nets.operations import operation_facts
-from nasflow_cli.nets.source import network_source, state_names
+from nasflow_cli.nets.source import InputFacts, network_source, state_names
 from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.journal import history_of, read_events
@@ -153,7 +153,8 @@ def export_network(export: Exportable, out: Path, timeout_s: float = TIMEOUT_S) 
     splits = export.splits
     network = _network(export.graph, splits, export.weights)
     with staged(out) as directory:
-        source = network_source(network, splits.input_shape, splits.mean, splits.std, splits.classes, _title(export))
+        inputs = InputFacts(shape=splits.input_shape, mean=splits.mean, std=splits.std, features=splits.features)
+        source = network_source(network, inputs, splits.classes, _title(export))
         names = state_names(network)
         # Cloned: safetensors refuses tensors that share their memory.
         tensors = {names[name]: value.clone().contiguous() for name, value in network.state_dict().items()}
@@ -202,7 +203,7 @@ def _check(export: Exportable, network: Network, directory: ExportDirectory, tim
         largest = max(largest, _difference(name, ours, theirs[name]))
         right_here, right_there = (_num_right(logits, split) for logits in (ours, theirs[name]))
         if abs(right_here - right_there) > 1:
-            raise _differs(f"{right_there} {name} images of {len(split)} are classified rightly, not {right_here}")
+            raise _differs(f"{right_there} {name} examples of {len(split)} are classified rightly, not {right_here}")
         accuracies[name] = right_there / len(split)
     _compare_with_score(export, accuracies["validation"])
     return _Measured(
@@ -212,11 +213,11 @@ def _check(export: Exportable, network: Network, directory: ExportDirectory, tim
 
 def _difference(name: str, ours: Tensor, theirs: Tensor) -> float:
     if theirs.shape != ours.shape:
-        raise _differs(f"logits of the {name} images are {tuple(theirs.shape)}, not {tuple(ours.shape)}")
+        raise _differs(f"logits of the {name} examples are {tuple(theirs.shape)}, not {tuple(ours.shape)}")
     difference = float((ours - theirs).abs().max())
     allowed = TOLERANCE * max(1.0, float(ours.abs().max()))
     if not difference <= allowed:  # also when it is NaN
-        raise _differs(f"a logit of the {name} images differs by {difference:.3g} (allowed: {allowed:.3g})")
+        raise _differs(f"a logit of the {name} examples differs by {difference:.3g} (allowed: {allowed:.3g})")
     return difference
 
 
@@ -266,12 +267,13 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
         },
         "params": about.params,
         "flops": about.flops,
-        "flops_unit": "floating-point operations of one image's forward pass, 2 per multiply-add",
+        "flops_unit": "floating-point operations of one forward pass, 2 per multiply-add",
         "input": {
             "shape": list(splits.input_shape),
-            "value_range": [0, 255],
+            "value_range": [0, 255] if len(splits.input_shape) == 3 else None,
             "mean": list(splits.mean),
             "std": list(splits.std),
+            "features": list(splits.features),
         },
         "classes": list(splits.classes),
         "split": {

@@ -93,7 +93,7 @@ def _sample(space: SearchSpace, constraints: Constraints, seed: int, number: int
     if graph.flaw is not None:
         broken = [graph.flaw]
     elif not graph.is_connected:
-        broken = ["nothing of the input reaches the classes"]
+        broken = ["nothing of the input reaches the classifier"]
     else:
         broken = [str(violation) for violation in constraints.violations(graph)]
     return Sample(

@@ -7,6 +7,7 @@ With --check it writes nothing and exits with 1 when either file is not what it 
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def reference() -> str:
             if inner_model(field.annotation)[0] is None
         ]
         title = f"## `{path}`" if path else "## Top level"
-        parts.append(f"{title}\n\n{(model.__doc__ or '').strip()}\n")
+        parts.append(f"{title}\n\n{inspect.cleandoc(model.__doc__ or '')}\n")
         if rows:
             parts.append("| key | value | default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)

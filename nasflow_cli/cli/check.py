@@ -9,7 +9,7 @@ import typer
 
 from nasflow_cli.cli.options import JsonOption, SetOption
 from nasflow_cli.cli.output import emit
-from nasflow_cli.cli.text import count
+from nasflow_cli.cli.text import count, input_shape
 
 if TYPE_CHECKING:
     from nasflow_cli.assemble import Experiment
@@ -77,16 +77,16 @@ def _text(plan: dict[str, Any]) -> str:
     ]
     if len(turns) > 8:
         turns = [*turns[:6], f"    ... {len(turns) - 7} more ...", turns[-1]]
-    shape = "x".join(str(side) for side in data["shape"])
+    an_input = "an image" if len(data["shape"]) == 3 else "a vector"
     return "\n".join(
         [
             f"{plan['name']}: the experiment is valid",
-            f"  data      {data['source']}, {shape} (channels x height x width), {data['classes']} classes; "
+            f"  data      {data['source']}, {input_shape(data['shape'])}, {data['classes']} classes; "
             f"{data['train']} train, {data['validation']} validation, {data['test']} test (never seen by the search)",
             f"  space     {sizes[0]} structures x {sizes[1]} operator settings; "
             f"{space['feasible_share']:.0%} of sampled members may be trained",
             f"            {count(space['params'][0])} to {count(space['params'][1])} parameters, "
-            f"{count(space['flops'][0])} to {count(space['flops'][1])} FLOPs an image (2 per multiply-add)",
+            f"{count(space['flops'][0])} to {count(space['flops'][1])} FLOPs {an_input} (2 per multiply-add)",
             f"  plan      {plan['trials']} trials of {plan['children']} networks, {plan['epochs']} epochs",
             *turns,
             f"  workers   {', '.join(plan['workers'])}",

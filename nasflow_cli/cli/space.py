@@ -49,7 +49,7 @@ def space(
     if draw is not None and not draw.absolute().parent.is_dir():
         raise ConfigError(f"--draw: there is no folder {draw.absolute().parent}; make it first")
     given = _shape(shape) if shape is not None else assemble.input_of(experiment)
-    assemble.check_operations(experiment, given[0])
+    assemble.check_input(experiment, given[0])
     found = survey.survey(experiment, *given, num_samples=max(survey.NUM_SAMPLES, sample))
     emit(_document(experiment, found, given, sample) if as_json else _text(experiment, found, given, sample))
     if draw is not None:

@@ -29,6 +29,13 @@ def count(number: int | float | None) -> str:
     return f"{number:.0f}"
 
 
+def input_shape(shape: Sequence[int]) -> str:
+    """What a network takes: 1x8x8 (channels x height x width), or vectors of 13 features."""
+    if len(shape) == 1:
+        return f"vectors of {shape[0]} feature{'' if shape[0] == 1 else 's'}"
+    return f"{'x'.join(map(str, shape))} (channels x height x width)"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 4.2s, 3m05s, 2h07m."""
     if seconds < 60:

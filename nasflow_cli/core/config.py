@@ -37,27 +37,50 @@ class AugmentConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the images come from and how they are split. The search never sees the test split."""
+    """Where the data comes from and how it is split. The search never sees the test split.
+
+    A table (`csv`, with `,` `;` or tab between columns, also as `.csv.gz`) has one row an example. Columns of numbers
+    are features as they are; a column of text becomes one feature a value of the training file (at most 32). A missing
+    value (an empty field, `NA`, `NaN` or `?`) is replaced by the feature's mean over the train split and leaves no
+    other trace. The target is a column of classes: text or whole numbers; regression is not supported.
+    """
 
     source: Annotated[str, _name_in(DATASETS)]
     path: str | None = Field(default=None, description="File or folder; relative paths start at the working directory.")
-    test_path: str | None = Field(
-        default=None, description="Test images, where they are a file or folder of their own."
+    test_path: str | None = Field(default=None, description="Test data, where it is a file or folder of its own.")
+    target: str | None = Field(default=None, description="Tables only: the column of the classes; null: the last one.")
+    ignore: tuple[str, ...] = Field(
+        default=(), description="Tables only: columns that are not used, such as names and numbers of rows."
+    )
+    header: bool = Field(
+        default=True, description="Tables only: the first row names the columns; false: column1, column2, ..."
     )
     test_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="Carved out as test split when the source has none."
     )
     validation_fraction: float = Field(
-        default=0.2, gt=0, lt=1, description="Share of the training images held out for scores."
+        default=0.2, gt=0, lt=1, description="Share of the training data held out for scores."
     )
     split_seed: int = Field(
         default=0, ge=0, description="Seed of both splits; not the search's seed, so that they stay fixed."
     )
     train_limit: int | None = Field(
-        default=None, ge=2, description="Use only so many training images, validation included."
+        default=None, ge=2, description="Use only so many training examples, validation included."
     )
-    test_limit: int | None = Field(default=None, ge=1, description="Use only so many test images.")
+    test_limit: int | None = Field(default=None, ge=1, description="Use only so many test examples.")
     augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _columns(self) -> DataConfig:
+        if DATASETS[self.source].facts.get("columns"):
+            return self
+        for key in ("target", "ignore", "header"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                tables = ", ".join(name for name in DATASETS if DATASETS[name].facts.get("columns"))
+                raise ValueError(
+                    f"{key} is a setting of tables ({tables}), and {self.source!r} has no columns; remove it"
+                )
+        return self
 
 
 class BudgetConfig(Section):

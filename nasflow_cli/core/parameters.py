@@ -59,9 +59,11 @@ class CellPlace:
 
     def adapts(self, facts: Mapping[str, OperationFacts]) -> bool:
         """Whether what is chosen for a slot may have to change the width or the resolution."""
-        if self.config.join == "split":
-            return True
-        return self.config.project is None and (self.config.join == "concat" or self._changes_shape(facts))
+        project, join = self.config.project, self.config.join
+        if join == "split" or (project is not None and project.per == "edge"):
+            return join == "split"
+        # A projection once a cell gives every input the width, but leaves a stride to what reads it.
+        return self._changes_shape(facts) or (join == "concat" and project is None)
 
     def _changes_shape(self, facts: Mapping[str, OperationFacts]) -> bool:
         return any(name is None or not facts[name].weighted for name in self.transitions)

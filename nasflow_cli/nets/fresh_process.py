@@ -46,8 +46,8 @@ save_file(logits, answer)
 def logits_in_fresh_process(source: Path, images: Mapping[str, Tensor], timeout_s: float) -> dict[str, Tensor]:
     """Load the network that `source` describes, beside its weights, and return its logits, float32 (n, classes).
 
-    `images` are uint8 (n, channels, height, width) by the name of their split. Writes nothing beside the source.
-    Raises NasflowError, with the process's last words, when it fails.
+    `images` are by the name of their split: uint8 (n, channels, height, width), or vectors, float32 (n, features).
+    Writes nothing beside the source. Raises NasflowError, with the process's last words, when it fails.
     """
     with tempfile.TemporaryDirectory(prefix="nasflow-") as folder:
         given, answer, words = (Path(folder) / name for name in ("images", "logits", "stderr"))

@@ -10,6 +10,7 @@ import keyword
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -19,7 +20,7 @@ from nasflow_cli.nets.builder import CellModule, Network
 from nasflow_cli.nets.constructors import LINE_LENGTH, Constructors, quoted
 from nasflow_cli.nets.definitions import Definitions
 
-_OWN_NAMES = ("Network", "load", "main", "CLASSES", "INPUT_SHAPE")
+_OWN_NAMES = ("Network", "load", "main", "CLASSES")
 _RESERVED = {"head", "mean", "std"}
 _BODY = " " * 8
 
@@ -34,26 +35,26 @@ from __future__ import annotations
 {imports}
 
 CLASSES = {classes}
-INPUT_SHAPE = {shape}  # channels, height, width
+{facts}
 
 
 {definitions}class Network(nn.Module):
-    """Images (n, {channels}, {height}, {width}), uint8 or float, of values 0..255, to logits (n, {num_classes})."""
+    """{about}"""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # What the training images had a channel; part of the network, so that it takes raw pixels.
-        self.register_buffer("mean", torch.tensor({mean}).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor({std}).view(1, -1, 1, 1), persistent=False)
+        # {origin}
+        self.register_buffer("mean", torch.tensor({mean}).view({view}), persistent=False)
+        self.register_buffer("std", torch.tensor({std}).view({view}), persistent=False)
 
 {modules}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
-        x = (x.float() - self.mean) / self.std
+        x = (x.float() - self.mean) / self.std{filled}
 
 {forward}
 
@@ -66,7 +67,13 @@ def load(weights: str | Path = "model.safetensors") -> Network:
     network.load_state_dict(load_file(Path(__file__).resolve().parent / weights))
     return network.eval()
 
+{main}
 
+if __name__ == "__main__":
+    main(sys.argv[1:])
+'''
+
+_IMAGE_MAIN = '''
 @torch.inference_mode()
 def main(paths: list[str]) -> None:
     """Say which class each image file shows; without any, describe the network."""
@@ -75,7 +82,7 @@ def main(paths: list[str]) -> None:
     if not paths:
         params = sum(parameter.numel() for parameter in network.parameters())
         logits = network(torch.zeros(1, *INPUT_SHAPE))
-        print(f"{{params:,}} parameters, images {{INPUT_SHAPE}} to logits {{tuple(logits.shape[1:])}}")
+        print(f"{params:,} parameters, images {INPUT_SHAPE} to logits {tuple(logits.shape[1:])}")
         return
     from PIL import Image  # only needed here
 
@@ -84,30 +91,63 @@ def main(paths: list[str]) -> None:
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
         pixels = pixels.view(1, height, width, channels).permute(0, 3, 1, 2)
         share, label = network(pixels).softmax(1).max(1)
-        print(f"{{path}}: {{CLASSES[int(label)]}} ({{float(share):.1%}})")
+        print(f"{path}: {CLASSES[int(label)]} ({float(share):.1%})")
+'''
+
+_VECTOR_MAIN = '''
+def read_vectors(path: str) -> Tensor:
+    """The rows of a CSV of numbers in the order of FEATURES, under a header that says so or none."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if rows and tuple(rows[0]) == FEATURES:
+        del rows[0]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(FEATURES):
+            sys.exit(f"{path}: row {number} has {len(row)} values; these {len(FEATURES)} are needed: {FEATURES}")
+    try:
+        values = [[float(value.strip() or "nan") for value in row] for row in rows]
+    except ValueError as error:
+        sys.exit(f"{path}: {error}; every value is a number, or empty where it is missing; a header is FEATURES")
+    return torch.tensor(values).view(-1, len(FEATURES))
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+@torch.inference_mode()
+def main(paths: list[str]) -> None:
+    """Say which class each row of CSV files is of; without any, describe the network."""
+    network = load()
+    if not paths:
+        params = sum(parameter.numel() for parameter in network.parameters())
+        logits = network(torch.zeros(1, len(FEATURES)))
+        print(f"{params:,} parameters, vectors of {len(FEATURES)} features to logits {tuple(logits.shape[1:])}")
+        return
+    for path in paths:
+        shares, labels = network(read_vectors(path)).softmax(1).max(1)
+        for number, (share, label) in enumerate(zip(shares.tolist(), labels.tolist()), start=1):
+            print(f"{path}, row {number}: {CLASSES[label]} ({share:.1%})")
 '''
 
 
-def network_source(
-    network: Network,
-    input_shape: tuple[int, int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    classes: Sequence[str],
-    title: str,
-) -> str:
-    """The file's text. `input_shape` is (channels, height, width); `mean` and `std` are per channel, of 0..255.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFacts:
+    """What a network takes. `shape` is (channels, height, width) of images or (features,) of vectors.
+
+    `mean` and `std` are per channel, of 0..255, or per feature; `features` names those of vectors, in order.
+    """
+
+    shape: tuple[int, ...]
+    mean: Sequence[float]
+    std: Sequence[float]
+    features: Sequence[str] = ()
+
+
+def network_source(network: Network, inputs: InputFacts, classes: Sequence[str], title: str) -> str:
+    """The file's text.
 
     Its `load()` reads a safetensors file whose names are the values of `state_names(network)`. Raises NasflowError
     that names the class when a module cannot be written as text.
     """
-    definitions = _new_definitions()
+    definitions = _new_definitions(is_image=len(inputs.shape) == 3)
     constructors = Constructors(definitions)
-    channels, height, width = input_shape
     modules = [pair for names, cell in _cells(network) for pair in zip(names, cell.nodes, strict=True)]
     lines = [_assignment(constructors, name, module) for name, module in [*modules, ("head", network.head)]]
     copied = "".join(f"{text}\n\n\n" for text in definitions.definitions())
@@ -116,18 +156,44 @@ def network_source(
         needs=_listed(["torch", "safetensors", *sorted(definitions.packages)]),
         version=__version__,
         imports=definitions.import_lines(),
-        classes=_strings(classes),
-        shape=tuple(input_shape),
+        classes=_strings("CLASSES", classes),
         definitions=copied,
-        channels=channels,
-        height=height,
-        width=width,
-        num_classes=len(classes),
-        mean=list(map(float, mean)),
-        std=list(map(float, std)),
+        mean=_numbers(inputs.mean),
+        std=_numbers(inputs.std),
         modules="\n".join(lines),
-        forward="\n\n".join(_forward(network, "channels")),
+        forward="\n\n".join(_forward(network, "channels" if len(inputs.shape) == 3 else "features")),
+        **(_image_parts if len(inputs.shape) == 3 else _vector_parts)(inputs, len(classes)),
     )
+
+
+def _image_parts(inputs: InputFacts, num_classes: int) -> dict[str, str]:
+    """What a file says about images."""
+    channels, height, width = inputs.shape
+    return {
+        "facts": f"INPUT_SHAPE = {tuple(inputs.shape)}  # channels, height, width",
+        "about": f"Images (n, {channels}, {height}, {width}), uint8 or float, of values 0..255, "
+        f"to logits (n, {num_classes}).",
+        "origin": "What the training images had a channel; part of the network, so that it takes raw pixels.",
+        "view": "1, -1, 1, 1",
+        "filled": "",
+        "main": _IMAGE_MAIN,
+    }
+
+
+def _vector_parts(inputs: InputFacts, num_classes: int) -> dict[str, str]:
+    """What a file says about vectors."""
+    order = "# The numbers of a vector, in this order."
+    if any("=" in name for name in inputs.features):
+        order += ' "colour=red" is 1 where the column "colour" holds the text "red", else 0.'
+    return {
+        "facts": f"{order}\nFEATURES = {_strings('FEATURES', inputs.features)}",
+        "about": f"Vectors (n, {len(inputs.features)}) of FEATURES as they are, NaN where missing, "
+        f"to logits (n, {num_classes}).",
+        "origin": "What the training data had a feature; part of the network, so that it takes raw numbers.",
+        "view": "1, -1",
+        "filled": f"\n{_BODY}x = x.masked_fill(x.isnan(), 0.0)  # what is missing counts as the mean",
+        "main": _VECTOR_MAIN,
+    }
 
 
 def state_names(network: Network) -> dict[str, str]:
@@ -144,10 +210,11 @@ def state_names(network: Network) -> dict[str, str]:
     return result
 
 
-def _new_definitions() -> Definitions:
+def _new_definitions(is_image: bool) -> Definitions:
     definitions = Definitions()
-    definitions.reserve(*_OWN_NAMES)
+    definitions.reserve(*_OWN_NAMES, *(("INPUT_SHAPE",) if is_image else ("FEATURES", "read_vectors")))
     for module, name in (
+        *(() if is_image else (("csv", None),)),
         ("sys", None),
         ("pathlib", "Path"),
         ("torch", None),
@@ -250,13 +317,22 @@ def _sum(start: str, terms: Sequence[str], end: str) -> str:
     return f"{start if end else start + '('}\n{inside}\n{_BODY})"
 
 
-def _strings(values: Sequence[str]) -> str:
-    """A tuple of strings, filled into lines."""
+def _strings(name: str, values: Sequence[str]) -> str:
+    """A tuple of strings to stand behind a name, filled into lines."""
     texts = [quoted(value) for value in values]
     line = f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
-    if len(line) + len("CLASSES = ") <= LINE_LENGTH:
+    if len(f"{name} = {line}") <= LINE_LENGTH:
         return line
     return "(\n" + "".join(f"    {text},\n" for text in texts) + ")"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """A list of numbers inside a call of the constructor, filled into lines."""
+    line = ", ".join(repr(float(value)) for value in values)
+    if len(line) < LINE_LENGTH // 2:
+        return f"[{line}]"
+    inside = textwrap.indent(textwrap.fill(line, LINE_LENGTH - 16, break_on_hyphens=False), " " * 16)
+    return f"[\n{inside}\n            ]"
 
 
 def _docstring(title: str) -> str:

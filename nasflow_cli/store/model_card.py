@@ -27,10 +27,10 @@ _CARD = """\
 from network import CLASSES, load
 
 network = load()           # reads model.safetensors beside network.py
-logits = network(images)   # (n, {channels}, {height}, {width}), values 0..255, not normalised
+{call}
 ```
 `network.py` needs torch and safetensors, not nasflow; its first lines say so if it needs more.
-`python network.py IMAGE...` classifies image files (with Pillow).
+{classifies}
 
 ## How it was found
 {lineage}
@@ -43,8 +43,8 @@ Operators: {operators}
 {training}
 
 ## Checked
-In a process of its own, without nasflow, the files gave the trained network's outputs on {num_checked:,} images; the
-largest difference of a logit was {difference:.1e}.
+In a process of its own, without nasflow, the files gave the trained network's outputs on {num_checked:,} {examples};
+the largest difference of a logit was {difference:.1e}.
 
 Made with {versions}.
 """
@@ -52,8 +52,7 @@ Made with {versions}.
 
 def readable(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
-    found, image, classes = card["found"], card["input"], card["classes"]
-    channels, height, width = image["shape"]
+    found, classes = card["found"], card["classes"]
     seen = [*classes[:12], "..."] if len(classes) > 12 else classes
     return _CARD.format(
         name=card["name"],
@@ -61,18 +60,14 @@ def readable(card: Mapping[str, Any]) -> str:
             f"Trial {found['trial']} of the search, key `{card['key']}`; its score was {found['score']:.4f} after "
             f"{found['budget_epochs']} epochs."
         ),
-        validation=_accuracy(card["validation"]),
-        test=_accuracy(card["test"]),
+        validation=_accuracy(card, "validation"),
+        test=_accuracy(card, "test"),
         params=card["params"],
         flops=card["flops"],
         flops_unit=card["flops_unit"],
-        input=f"{channels} x {height} x {width} (channels, height, width), values 0..255",
         num_classes=len(classes),
         classes=", ".join(seen),
-        data=_data(card["split"]),
-        channels=channels,
-        height=height,
-        width=width,
+        data=_data(card),
         lineage=_lineage(found),
         structure=_listed(card["architecture"]["structure"]),
         operators=_listed(card["architecture"]["operators"]),
@@ -80,16 +75,42 @@ def readable(card: Mapping[str, Any]) -> str:
         num_checked=card["verification"]["num_images"],
         difference=card["verification"]["max_abs_difference"],
         versions=", ".join(f"{name} {version}" for name, version in card["versions"].items()),
+        examples=_examples(card),
+        **(_image_text if len(card["input"]["shape"]) == 3 else _vector_text)(card["input"]),
     )
 
 
-def _accuracy(value: Mapping[str, Any]) -> str:
-    return f"{value['accuracy']:.4f} on {value['num_images']:,} images"
+def _examples(card: Mapping[str, Any]) -> str:
+    return "images" if len(card["input"]["shape"]) == 3 else "rows"
 
 
-def _data(split: Mapping[str, Any]) -> str:
+def _image_text(image: Mapping[str, Any]) -> dict[str, str]:
+    channels, height, width = image["shape"]
+    return {
+        "input": f"{channels} x {height} x {width} (channels, height, width), values 0..255",
+        "call": f"logits = network(images)   # (n, {channels}, {height}, {width}), values 0..255, not normalised",
+        "classifies": "`python network.py IMAGE...` classifies image files (with Pillow).",
+    }
+
+
+def _vector_text(vector: Mapping[str, Any]) -> dict[str, str]:
+    (width,), features = vector["shape"], vector["features"]
+    seen = ", ".join([*features[:12], "..."] if len(features) > 12 else features)
+    return {
+        "input": f"vectors of {width} features: {seen}",
+        "call": f"logits = network(vectors)  # (n, {width}), the numbers of FEATURES in order, NaN: missing",
+        "classifies": "`python network.py FILE.csv...` classifies rows of such numbers; FEATURES in it has all names.",
+    }
+
+
+def _accuracy(card: Mapping[str, Any], split: str) -> str:
+    return f"{card[split]['accuracy']:.4f} on {card[split]['num_images']:,} {_examples(card)}"
+
+
+def _data(card: Mapping[str, Any]) -> str:
+    split = card["split"]
     own = "the data's own" if split["test_indices"] is None else "carved out, its indices are in model_card.json"
-    return f"{split['source']}, {split['num_train']:,} images to train on; test split: {own}"
+    return f"{split['source']}, {split['num_train']:,} {_examples(card)} to train on; test split: {own}"
 
 
 def _lineage(found: Mapping[str, Any]) -> str:

@@ -30,7 +30,7 @@ class DivergedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Images of one split on the device: uint8 (n, channels, height, width), labels int64 (n,)."""
+    """One split on the device: uint8 (n, channels, height, width) or float32 (n, features), and labels int64 (n,)."""
 
     images: Tensor
     labels: Tensor
@@ -38,7 +38,9 @@ class Images:
     @classmethod
     def on(cls, device: torch.device, split: Labelled) -> Images:
         """Copy a split to the device."""
-        images = torch.from_numpy(split.images).to(device).contiguous(memory_format=torch.channels_last)
+        images = torch.from_numpy(split.images).to(device)
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
         return cls(images=images, labels=torch.from_numpy(split.labels).to(device))
 
     def __len__(self) -> int:
@@ -54,19 +56,19 @@ class Score:
 
 
 class Normalise(nn.Module):
-    """Raw 0..255 values to zero mean and unit deviation a channel."""
+    """Raw values to zero mean and unit deviation: 0..255 a channel of images, any number a feature of vectors."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, splits: Splits, device: torch.device) -> None:
         super().__init__()
-        shape = (1, -1, 1, 1)
+        shape = (1, -1, *(1 for _ in splits.input_shape[1:]))
         self.register_buffer("mean", torch.tensor(splits.mean, device=device).view(shape))
         self.register_buffer("std", torch.tensor(splits.std, device=device).view(shape))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return float32 images."""
+        """Return float32 of the same shape."""
         return (images.float() - self.mean) / self.std
 
 

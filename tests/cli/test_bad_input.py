@@ -85,7 +85,7 @@ CASES: dict[str, tuple[Write, int, list[str]]] = {
     "a space that connects nothing": (
         raw(lambda c: c["space"]["cells"]["body"].update(operations="none", residual=False)),  # type: ignore[index]
         2,
-        ["space.constraints", "nothing of the image reaches"],
+        ["space.constraints", "nothing of the input reaches"],
     ),
     "a half without a choice": (
         raw(

@@ -100,6 +100,10 @@ def test_cells_in_another_order_make_another_experiment_since_they_are_drawn_in_
         ("data.path='{[\"é: #\\u2028'",),
         ("space.stem.width={min: 4, max: 64, log: true}", "space.stages.0.depth={min: 1, max: 5}"),
         ("space.cells.body.nodes={min: 2, max: 6, step: 2}", "space.cells.body.residual=[true, false]"),
+        ("space.cells.body.operations=[{mbconv: {kernel: [3, 5], se: [true, false]}}, {conv: {}}, skip]",),
+        ("space.cells.body.operations=[{bottleneck: {ratio: {min: 1, max: 2}, groups: 4}}]",),
+        ("space.head={width: [8, 16], activated: false}", "space.prune=false", "space.cells.body.edges=2"),
+        ("space.halves={structure: ['*.operation'], operators: ['stem.width']}",),
         ("training.weight_decay=1e-30", "training.learning_rate=1e16", "space.constraints.flops.max=1e22"),
         ("seed=9223372036854775807", "training.gradient_clip=null", "space.activation.choices=[silu, mish, relu]"),
     ],
@@ -124,3 +128,20 @@ def test_the_experiment_that_ships_is_read(load) -> None:
     config = load(shipped.read_text(encoding="utf-8"))
     assert isinstance(config, ExperimentConfig)
     assert config.space.constraints.params.max == 150_000
+
+
+SPACES = sorted((Path(__file__).parents[2] / "configs" / "spaces").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_the_spaces_that_ship_are_read_and_written_out_the_same(load, path: Path) -> None:
+    config = load(path.read_text(encoding="utf-8"))
+    assert load(config.to_yaml()) == config
+
+
+def test_the_spaces_that_ship_use_every_feature_between_them() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in SPACES)
+    used = ("inputs: 2", "edges: 2", "edges: all", "slots: edges", "output: all", "output: last", "output: free")
+    used += ("join: concat", "join: split", "per: cell", "per: edge", "per: layer", "per: stage", "max_edges:")
+    used += ("prune: false", "halves:", "order: after", "transition: null", "activated: false", "residual:", "{min:")
+    assert [feature for feature in used if feature not in text] == []

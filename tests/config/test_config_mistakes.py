@@ -121,10 +121,10 @@ JARGON = re.compile(
         (
             "nodes: [1, 2]",
             "nodes: 1\n      edges: [all]",
-            "e.yaml:10:7: space.cells.body.edges: input should be 'free', 'all'",
+            "e.yaml:10:7: space.cells.body.edges: 'free', 'all', 'chain', or how many",
         ),
         ("[conv3x3, skip]", "[]", "e.yaml:10:7: space.cells.body.operations: an empty domain"),
-        ("[conv3x3, skip]", "[skip, skip]", "e.yaml:10:7: space.cells.body.operations: a choice stands twice"),
+        ("[conv3x3, skip]", "[skip, skip]", "e.yaml:10:26: space.cells.body.operations.1: 'skip' stands twice"),
         (
             "[conv3x3, skip]",
             "[skip, conv3]",
@@ -135,11 +135,11 @@ JARGON = re.compile(
             "conv33",
             "e.yaml:10:7: space.cells.body.operations: unknown operation 'conv33'; did you mean",
         ),
-        ("[conv3x3, skip]", "[3, 5]", "e.yaml:10:20: space.cells.body.operations.0: unknown operation '3' (known: "),
+        ("[conv3x3, skip]", "[3, 5]", "e.yaml:10:20: space.cells.body.operations.0: an operation is a name, or a name"),
         (
             "[conv3x3, skip]",
             "{min: 1, max: 2}",
-            "e.yaml:10:7: space.cells.body.operations: name the choices of this operat",
+            "e.yaml:10:7: space.cells.body.operations: an operation is a name, or a name",
         ),
         (
             "choices: [relu, gelu]",
@@ -160,8 +160,54 @@ JARGON = re.compile(
         ),
         (
             "stride: 2",
-            "transition: avg_pool3x3",
-            "e.yaml:13:31: space.stages.1.transition: 'avg_pool3x3' has no weights",
+            "stride: 2, transition: avg_pool",
+            "e.yaml:13:42: space.stages.1.transition: unknown operation 'avg_pool'; did you mean 'avg_pool",
+        ),
+        ("nodes: [1, 2]", "nodes: 33", "e.yaml:9:7: space.cells.body.nodes: a cell has at most 32 nodes"),
+        ("nodes: [1, 2]", "nodes: 2\n      edges: 0", "e.yaml:10:7: space.cells.body.edges: 'free', 'all', 'chain', or"),
+        ("nodes: [1, 2]", "nodes: 2\n      edges: 9", "e.yaml:10:7: space.cells.body.edges: 'free', 'all', 'chain', or"),
+        ("nodes: [1, 2]", "nodes: 2\n      inputs: 2", "e.yaml:10:7: space.cells.body.inputs: a cell with two inputs"),
+        ("nodes: [1, 2]", "nodes: 2\n      inputs: 3", "e.yaml:10:7: space.cells.body.inputs: input should be 1 or 2"),
+        (
+            "nodes: [1, 2]",
+            "nodes: 2\n      edges: all\n      max_edges: 4",
+            "e.yaml:11:7: space.cells.body.max_edges: `max_edges` goes with `edges: free`",
+        ),
+        (
+            "nodes: [1, 2]",
+            "nodes: 2\n      join: split\n      slots: edges",
+            "e.yaml:10:7: space.cells.body.join: `split` goes with `slots: nodes`",
+        ),
+        (
+            "nodes: [1, 2]",
+            "nodes: 2\n      output: free\n      residual: [true, false]",
+            "e.yaml:11:7: space.cells.body.residual: with `output: free` the edge from input to output is searched",
+        ),
+        (
+            "nodes: [1, 2]\n      operations: [conv3x3, skip]",
+            "nodes: 2\n      join: concat\n      residual: true\n      operations: [conv3x3, none]",
+            "e.yaml:12:7: space.cells.body.operations: 'none' would leave too few channels",
+        ),
+        (
+            "nodes: [1, 2]",
+            "nodes: 2\n      project: {operation: skip}",
+            "e.yaml:10:17: space.cells.body.project.operation: 'skip' has no weights",
+        ),
+        ("stride: 2", "depth: 257", "e.yaml:13:31: space.stages.1.depth: a stage has at most 256 cells"),
+        (
+            "[conv3x3, skip]",
+            "[conv3x3, {mbconv: {kernl: 3}}]",
+            "e.yaml:10:39: space.cells.body.operations.1.mbconv.kernl: 'mbconv' has no argument 'kernl'; did you mean",
+        ),
+        (
+            "[conv3x3, skip]",
+            "[conv3x3, {mbconv: {se: [1, 0]}}]",
+            "e.yaml:10:39: space.cells.body.operations.1.mbconv.se: true or false is wanted for 'se' (its default is Fa",
+        ),
+        (
+            "[conv3x3, skip]",
+            "[{mbcnv: {kernel: 3}}, skip]",
+            "e.yaml:10:20: space.cells.body.operations.0: unknown operation 'mbcnv'; did you mean 'mbconv'?",
         ),
         (
             "{width: [8, 16]}\n  c",
@@ -267,6 +313,27 @@ def test_a_section_that_is_empty_needs_an_entry(mistakes: Mistakes, old: str, ne
 def test_a_list_whose_entries_are_wrong_is_not_also_called_empty(mistakes: Mistakes) -> None:
     lines = mistakes(("{cell: body, width: [8, 16]}", "5"), ("stride: 2", "stride: 4"))
     assert [line.split(": ")[1] for line in lines] == ["space.stages.0", "space.stages.1.stride"]
+
+
+def test_every_mistake_among_the_arguments_is_listed_with_its_place(mistakes: Mistakes) -> None:
+    operations = """
+        - conv3x3
+        - mbconv:
+            kernel: [3, 5.5]
+            expansion: []
+            se: maybe
+        - skip: {kernel: 3}
+        - conv3x3"""
+    assert mistakes((" [conv3x3, skip]", operations)) == [
+        "e.yaml:13:13: space.cells.body.operations.1.mbconv.kernel: whole numbers are wanted for 'kernel' "
+        "(its default is 3)",
+        "e.yaml:14:13: space.cells.body.operations.1.mbconv.expansion: an empty domain: give at least one choice",
+        "e.yaml:15:13: space.cells.body.operations.1.mbconv.se: true or false is wanted for 'se' "
+        "(its default is False)",
+        "e.yaml:16:18: space.cells.body.operations.2.skip.kernel: 'skip' has no argument 'kernel' (it has none)",
+        "e.yaml:17:11: space.cells.body.operations.3: 'conv3x3' stands twice in the domain; name all values of its "
+        "arguments at once",
+    ]
 
 
 def test_a_mistake_made_by_an_option_stands_at_the_option(mistakes: Mistakes) -> None:

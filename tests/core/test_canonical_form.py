@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from described_spaces import FACTS
@@ -18,15 +19,20 @@ from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node, canonical_fo
 LABELS = ("conv1x1", "conv3x3", "avg_pool3x3")
 
 
+def node(operation: str, *inputs: int, width: int = 8, stride: int = 1, activation: str = "relu") -> Node:
+    """A node with everything that an operation can have."""
+    return Node(operation, inputs, width, stride, activation, "default")
+
+
 def network(*cells: Cell, depths: tuple[int, ...] = ()) -> NetworkGraph:
     pairs = zip(cells, depths or [1] * len(cells), strict=True)
-    blocks = (Block(f"b{i}", cell, 8, 1, depth) for i, (cell, depth) in enumerate(pairs))
+    blocks = (Block(f"b{i}", cell, depth) for i, (cell, depth) in enumerate(pairs))
     return NetworkGraph(tuple(blocks), "relu", "default")
 
 
 def simplified(*nodes: tuple[str, tuple[int, ...]], output: tuple[int, ...]) -> Cell:
     return simplify(
-        Cell(tuple(Node(operation, inputs, "relu", "default") for operation, inputs in nodes), output), FACTS
+        Cell(tuple(node(operation, *inputs) for operation, inputs in nodes), output), FACTS, [8]
     )
 
 
@@ -49,9 +55,9 @@ def cells(draw: st.DrawFn) -> Cell:
     nodes = []
     for position in range(draw(st.integers(1, 9))):
         inputs = tuple(draw(st.lists(st.integers(0, position), min_size=1, max_size=3)))
-        nodes.append(Node(draw(st.sampled_from(LABELS)), inputs, "relu", "default"))
+        nodes.append(node(draw(st.sampled_from(LABELS)), *inputs))
     output = tuple(draw(st.lists(st.integers(0, len(nodes)), min_size=1, max_size=3)))
-    return simplify(Cell(tuple(nodes), output), FACTS)
+    return simplify(Cell(tuple(nodes), output), FACTS, [8])
 
 
 @settings(max_examples=100, deadline=None)
@@ -74,6 +80,7 @@ def test_another_operation_in_one_live_node_is_another_key(cell: Cell, data: st.
 @settings(max_examples=100, deadline=None)
 @given(cell=cells())
 def test_simplifying_again_changes_nothing(cell: Cell) -> None:
+    assert simplify(cell, FACTS, [8]) == cell
     assert simplify(cell, FACTS) == cell
 
 
@@ -125,8 +132,8 @@ def test_a_shared_node_is_not_two_nodes_with_weights_of_their_own() -> None:
 
 def _ring(*steps: tuple[int, int]) -> Cell:
     """Six equal nodes on the input, and six equal ones that each read the two named."""
-    upper = tuple(Node("conv1x1", (0,), "relu") for _ in range(6))
-    lower = tuple(Node("conv3x3", (a + 1, b + 1), "relu") for a, b in steps)
+    upper = tuple(node("conv1x1", 0) for _ in range(6))
+    lower = tuple(node("conv3x3", a + 1, b + 1) for a, b in steps)
     return Cell(upper + lower, tuple(range(7, 13)))
 
 
@@ -145,25 +152,108 @@ def test_nodes_that_only_look_alike_are_tried_each_in_turn() -> None:
 
 
 def test_many_equal_branches_take_no_time() -> None:
-    cell = Cell(tuple(Node("conv1x1", (0,), "relu") for _ in range(40)), tuple(range(1, 41)))
+    cell = Cell(tuple(node("conv1x1", 0) for _ in range(40)), tuple(range(1, 41)))
     assert canonical_form(cell) == canonical_form(relabelled(cell, random.Random(0)))
 
 
 def test_an_activation_where_the_operation_has_none_does_not_matter() -> None:
     def pooled(activation: str) -> Cell:
-        return simplify(Cell((Node("avg_pool3x3", (0,), activation, "orthogonal"),), (1,)), FACTS)
+        return simplify(Cell((node("avg_pool3x3", 0, activation=activation),), (1,)), FACTS, [8])
 
-    assert pooled("relu") == pooled("tanh") == Cell((Node("avg_pool3x3", (0,)),), (1,))
+    assert pooled("relu") == pooled("tanh") == Cell((Node("avg_pool3x3", (0,), 8),), (1,))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"activation": "tanh"}, {"initialisation": "orthogonal"}, {"operation": "conv5x5"}],
+    [
+        {"activation": "tanh"},
+        {"initialisation": "orthogonal"},
+        {"operation": "conv5x5"},
+        {"width": 9},
+        {"stride": 2},
+        {"arguments": (("kernel", 5),)},
+        {"arguments": (("kernel", 3),)},
+    ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_a_node_does_is_part_of_the_key(change: dict[str, str]) -> None:
-    node = Node("conv3x3", (0,), "relu", "default")
-    assert network(Cell((replace(node, **change),), (1,))).key() != network(Cell((node,), (1,))).key()
+def test_what_a_node_does_is_part_of_the_key(change: dict[str, Any]) -> None:
+    plain = node("conv3x3", 0)
+    assert network(Cell((replace(plain, **change),), (1,))).key() != network(Cell((plain,), (1,))).key()
+
+
+def test_the_shape_of_each_node_is_told_apart_where_shapes_differ() -> None:
+    def of(*widths: int) -> str:
+        upper = [node(operation, 0, width=width) for operation, width in zip(("conv1x1", "conv3x3"), widths[:2])]
+        return canonical_form(Cell((*upper, node("conv3x3", 1, 2, width=widths[2])), (3,)))
+
+    assert of(8, 8, 8) != of(4, 4, 4) != of(8, 8, 4) != of(8, 4, 8) != of(4, 8, 8)
+
+
+def test_how_what_leaves_a_cell_is_joined_is_part_of_the_key() -> None:
+    plain = Cell((node("conv1x1", 0), node("conv3x3", 0)), (1, 2))
+    cells = [
+        plain,
+        replace(plain, join="concat"),
+        replace(plain, join="concat", cut=True),
+        replace(plain, join="concat", added=(0,)),
+        replace(plain, join="concat", output=(1,), added=(2,)),
+        replace(plain, output=(0, 1, 2)),
+    ]
+    assert len({network(cell).key() for cell in cells}) == len(cells)
+
+
+def test_which_of_two_inputs_is_read_is_part_of_the_key() -> None:
+    near, far = (Cell((node("conv1x1", value),), (2,), 2) for value in (0, 1))
+    assert network(near).key() != network(far).key()
+
+
+def test_a_cell_that_passes_its_input_on_counts_where_others_read_the_two_cells_before_them() -> None:
+    two = Cell((node("conv1x1", 0), node("conv3x3", 1)), (2, 3), 2)
+    passing = Cell((), (0,))
+    assert network(CONV, passing, CONV).key() == network(CONV, CONV).key()
+    assert network(two, passing, two).key() != network(two, two).key()
+
+
+@pytest.mark.parametrize(
+    ("in_width", "width", "stride", "kept"),
+    [(8, 8, 1, False), (6, 8, 1, True), (8, 8, 2, True), (8, 6, 1, True)],
+)
+def test_a_skip_stays_where_it_changes_the_shape_with_the_activation_of_its_projection(
+    in_width: int, width: int, stride: int, kept: bool
+) -> None:
+    skipping = node("skip", 0, width=width, stride=stride)
+    assert simplify(Cell((skipping,), (1,)), FACTS, [in_width]) == (
+        Cell((skipping,), (1,)) if kept else Cell((), (0,))
+    )
+
+
+def test_a_pooling_has_an_activation_only_where_it_projects_to_another_width() -> None:
+    pooling = node("avg_pool3x3", 0, stride=2)
+    assert simplify(Cell((pooling,), (1,)), FACTS, [6]).nodes[0].activation == "relu"
+    assert simplify(Cell((pooling,), (1,)), FACTS, [8]).nodes[0] == Node("avg_pool3x3", (0,), 8, 2)
+
+
+def test_a_skip_that_reads_a_part_of_a_wider_value_stays() -> None:
+    # The convolution has three channels, of which the skip reads two: it does not stand for the convolution.
+    cell = Cell((node("conv3x3", 0, width=3), node("skip", 1, width=2)), (1, 2), join="concat", cut=True)
+    found = simplify(cell, FACTS, [5])
+    assert found == Cell((cell.nodes[0], Node("skip", (1,), 2)), (1, 2), join="concat", cut=True)
+    assert found.out_width([5]) == cell.out_width([5]) == 5
+
+
+def test_the_sum_of_several_values_is_one_part_of_a_concatenation_and_not_several() -> None:
+    cell = Cell((node("conv3x3", 0), node("conv1x1", 0), node("skip", 1, 2)), (3,), join="concat")
+    assert simplify(cell, FACTS, [8]).out_width([8]) == 8
+    assert simplify(replace(cell, join="sum"), FACTS, [8]).output == (1, 2)
+
+
+def test_the_simplified_form_is_what_the_key_is_of_and_what_connects() -> None:
+    raw = network(CONV, Cell((node("conv3x3", 0), node("none", 1)), (2,)))
+    bare = network(CONV, NOTHING)
+    kept = replace(raw, simplified=bare)
+    assert kept.key() == bare.key() != network(CONV, CONV).key()
+    assert raw.is_connected
+    assert not kept.is_connected
 
 
 CONV = simplified(("conv3x3", (0,)), output=(1,))
@@ -174,16 +264,6 @@ NOTHING = simplified(("none", (0,)), output=(1,))
 def test_two_copies_in_one_block_are_two_adjacent_blocks() -> None:
     assert network(CONV, depths=(2,)).key() == network(CONV, CONV).key()
     assert network(CONV, depths=(2,)).key() != network(CONV, depths=(3,)).key()
-
-
-def test_only_the_first_copy_of_a_block_has_its_stride() -> None:
-    def of(*blocks: Block) -> str:
-        return NetworkGraph(blocks, "relu", "default").key()
-
-    strided = of(Block("a", CONV, 8, 2, 2))
-    assert strided == of(Block("a", CONV, 8, 2), Block("b", CONV, 8, 1))
-    assert strided != of(Block("a", CONV, 8, 2), Block("b", CONV, 8, 2))
-    assert strided != of(Block("a", CONV, 8, 1), Block("b", CONV, 8, 2))
 
 
 def test_the_names_of_blocks_do_not_matter_and_their_order_does() -> None:
@@ -204,15 +284,19 @@ def test_a_network_through_which_nothing_passes_is_not_connected() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"activation": "tanh"}, {"initialisation": "orthogonal"}, {"dropout": 0.5}], ids=str
+    "change",
+    [
+        {"activation": "tanh"},
+        {"activation": None},
+        {"initialisation": "orthogonal"},
+        {"dropout": 0.5},
+        {"head_width": 64},
+        {"order": "after"},
+    ],
+    ids=str,
 )
 def test_the_classifier_is_part_of_the_key(change: dict[str, object]) -> None:
     assert replace(network(CONV), **change).key() != network(CONV).key()  # type: ignore[arg-type]
-
-
-def test_the_width_is_part_of_the_key() -> None:
-    graph = network(CONV)
-    assert replace(graph, blocks=(replace(graph.blocks[0], width=9),)).key() != graph.key()
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1", "77"])
@@ -220,8 +304,8 @@ def test_the_key_is_the_same_in_every_process(hash_seed: str) -> None:
     program = (
         "from nasflow_cli.core.graph import *\n"
         "named = [('conv3x3', (0,)), ('conv1x1', (0, 1)), ('conv1x1', (0, 1))]\n"
-        "nodes = tuple(Node(operation, inputs, 'relu') for operation, inputs in named)\n"
-        "print(NetworkGraph((Block('stem', Cell(nodes, (2, 3)), 8, 2, 2),), 'relu', 'default', 0.1).key())\n"
+        "nodes = tuple(Node(operation, inputs, 8, 1, 'relu') for operation, inputs in named)\n"
+        "print(NetworkGraph((Block('stem', Cell(nodes, (2, 3)), 2),), 'relu', 'default', 0.1).key())\n"
     )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
@@ -231,9 +315,9 @@ def test_the_key_is_the_same_in_every_process(hash_seed: str) -> None:
 @pytest.mark.parametrize(
     ("nodes", "output", "says"),
     [
-        ((Node("conv3x3", (1,)),), (1,), "node 0 reads a value that is not computed before it"),
-        ((Node("conv3x3", (-1,)),), (1,), "node 0 reads a value that is not computed before it"),
-        ((Node("conv3x3", (0,)),), (2,), "the cell's output reads a value that is not computed"),
+        ((Node("conv3x3", (1,), 8),), (1,), "node 0 reads a value that is not computed before it"),
+        ((Node("conv3x3", (-1,), 8),), (1,), "node 0 reads a value that is not computed before it"),
+        ((Node("conv3x3", (0,), 8),), (2,), "the cell's output reads a value that is not computed"),
     ],
 )
 def test_a_cell_that_reads_what_is_not_there_cannot_be_made(

@@ -25,9 +25,9 @@ def cell_of(operations: Operations) -> Cell:
     nodes: list[Node] = []
     sums: dict[int, list[int]] = defaultdict(list, {0: [0]})
     for (i, j), operation in zip(EDGES, operations, strict=True):
-        nodes.append(Node(operation, tuple(sums[i])))
+        nodes.append(Node(operation, tuple(sums[i]), 16))
         sums[j].append(len(nodes))
-    return simplify(Cell(tuple(nodes), tuple(sums[3])), FACTS)
+    return simplify(Cell(tuple(nodes), tuple(sums[3])), FACTS, [16])
 
 
 def published_string(operations: Operations) -> str:
@@ -99,7 +99,7 @@ def test_the_published_strings_tell_apart_cells_that_compute_the_same() -> None:
     # In both, what leaves is one convolution of the input; in the second, through a node that sums it with nothing.
     direct = ("none", "none", "none", "conv3x3", "none", "none")
     detour = ("none", "conv3x3", "none", "none", "none", "skip")
-    assert cell_of(direct) == cell_of(detour) == Cell((Node("conv3x3", (0,)),), (1,))
+    assert cell_of(direct) == cell_of(detour) == Cell((Node("conv3x3", (0,), 16),), (1,))
     assert published_string(direct) != published_string(detour)
 
 
@@ -107,8 +107,8 @@ def test_the_published_strings_merge_one_node_read_twice_with_two_nodes() -> Non
     shared = ("conv3x3", "none", "skip", "none", "skip", "skip")
     doubled = ("conv3x3", "conv3x3", "none", "none", "skip", "skip")
     assert published_string(shared) == published_string(doubled)
-    assert cell_of(shared) == Cell((Node("conv3x3", (0,)),), (1, 1))
-    assert cell_of(doubled) == Cell((Node("conv3x3", (0,)), Node("conv3x3", (0,))), (1, 2))
+    assert cell_of(shared) == Cell((Node("conv3x3", (0,), 16),), (1, 1))
+    assert cell_of(doubled) == Cell((Node("conv3x3", (0,), 16), Node("conv3x3", (0,), 16)), (1, 2))
     assert canonical_form(cell_of(shared)) != canonical_form(cell_of(doubled))
 
 
@@ -118,5 +118,5 @@ def test_the_space_that_yaml_describes_has_the_same_cells() -> None:
     for operations in random.Random(1).sample(sorted(every_cell()), 200):
         values = {f"cell.{i}-{j}.operation": operation for (i, j), operation in zip(EDGES, operations, strict=True)}
         cell = space.graph(space.complete(values, {"stem.width": 4})).blocks[-1].cell
-        bare = Cell(tuple(Node(node.operation, node.inputs) for node in cell.nodes), cell.output)
+        bare = Cell(tuple(Node(node.operation, node.inputs, 16) for node in cell.nodes), cell.output)
         assert canonical_form(bare) == every_cell()[operations][1]

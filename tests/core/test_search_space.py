@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasflow_cli.core.architecture import Architecture, Half, Value
+from nasflow_cli.core.graph import simplify
 from nasflow_cli.core.parameters import values_of
 from nasflow_cli.core.space import HALVES, SearchSpace
 from nasflow_cli.core.trial import Phase
@@ -177,16 +178,11 @@ def settings_of(space: SearchSpace, half: Phase) -> int:
     parameters = space.half(half)
     distinct = set()
     for values in itertools.product(*(values_of(parameter.domain) for parameter in parameters)):
-        given_ = {parameter.name: value for parameter, value in zip(parameters, values, strict=True)}
-        distinct.add(
-            tuple(
-                (parameter.name, given_[parameter.name])
-                for parameter in parameters
-                if parameter.needs is None
-                or parameter.needs[0] not in given_
-                or given_[parameter.needs[0]] in parameter.needs[1]
-            )
-        )
+        exists: dict[str, Value] = {}
+        for parameter, value in zip(parameters, values, strict=True):
+            if all(exists.get(name) in allowed for name, allowed in parameter.needs):
+                exists[parameter.name] = value
+        distinct.add(tuple(exists.items()))
     return len(distinct)
 
 
@@ -220,7 +216,8 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
         2 * (1 + 4),
         2,
     ),
-    # a slot is a convolution (2 activations, 3 initialisations) or one of two others; stem and head have theirs
+    # a slot is a convolution (2 activations, 3 initialisations) or one of two others; transition and head have theirs,
+    # and nothing stands before the stem's convolution
     "everything a slot": (
         {
             "stem": {"width": 4},
@@ -230,7 +227,7 @@ SMALL: dict[str, tuple[dict[str, Any], int, int]] = {
             "initialisation": {"choices": ["default", "kaiming_normal", "orthogonal"], "per": "slot"},
         },
         1,
-        (2 * 3 + 1 + 1) ** 2 * (2 * 3) ** 3,
+        (2 * 3 + 1 + 1) ** 2 * (2 * 3) ** 2 * 3,
     ),
 }
 
@@ -291,23 +288,30 @@ def test_a_transition_stands_where_width_or_resolution_changes_and_nowhere_else(
         for stem in (4, 6):
             widths = {"stem.width": stem, "stages.0.width": first}
             graph = space.graph(space.complete(widths, *(space.sample_half(half, rng) for half in HALVES)))
-            shapes = [(block.name, block.width, block.stride) for block in graph.blocks]
-            changed = [("stages.0.transition", first, 1)] if first != stem else []
-            assert shapes == [
-                ("stem", stem, 1),
-                *changed,
-                ("stages.0", first, 1),
-                ("stages.1.transition", 6, 2),
-                ("stages.1", 6, 1),
+            shapes = [
+                (block.name, {(node.width, node.stride) for node in block.cell.nodes})
+                for block in graph.blocks
+                if block.name == "stem" or block.name.endswith("transition")
             ]
+            changed = [("stages.0.transition", {(first, 1)})] if first != stem else []
+            assert shapes == [("stem", {(stem, 1)}), *changed, ("stages.1.transition", {(6, 2)})]
+            assert all(node.stride == 1 for block in graph.blocks[1:-2] for node in block.cell.nodes)
 
 
 @settings(max_examples=60, deadline=None)
 @given(name=names, seed=seeds)
 def test_a_decoded_cell_is_simplified(name: str, seed: int) -> None:
     space, architecture = drawn(name, seed)
+    width = 3
     for block in space.graph(architecture).blocks:
-        facts = [FACTS[node.operation] for node in block.cell.nodes]
-        assert not any(fact.zero or fact.identity for fact in facts)
-        for node, fact in zip(block.cell.nodes, facts, strict=True):
-            assert (node.activation is not None, node.initialisation is not None) == (fact.activated, fact.weighted)
+        widths = block.cell.widths([width, width])
+        assert simplify(block.cell, FACTS, [width, width]) == block.cell or block.name == "stem"
+        for node in block.cell.nodes:
+            fact = FACTS[node.operation]
+            projects = fact.projects(block.cell.in_width(node, widths), node.width, node.stride)
+            assert not fact.zero
+            assert projects or not fact.identity or block.cell.join != "sum"
+            assert (node.initialisation is not None) == (fact.weighted or projects)
+            if block.name != "stem":
+                assert (node.activation is not None) == (fact.activated or projects)
+        width = block.cell.out_width([width, width])

@@ -18,16 +18,17 @@ from torch import nn
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node
 from nasflow_cli.core.registry import ACTIVATIONS, OPERATIONS
 from nasflow_cli.nets.builder import Network, build
-from nasflow_cli.nets.source import network_source, state_names
+from nasflow_cli.nets.source import InputFacts, network_source, state_names
 
 
 def _chain(*operations: str, activation: str = "relu") -> Cell:
-    return Cell(tuple(Node(operation, (i,), activation) for i, operation in enumerate(operations)), (len(operations),))
+    nodes = tuple(Node(operation, (i,), 4, 1, activation) for i, operation in enumerate(operations))
+    return Cell(nodes, (len(operations),))
 
 
-def _graph_of(*cells: Cell, activation: str = "relu") -> NetworkGraph:
-    blocks = (Block("stem", _chain("conv3x3"), 4), *(Block(f"stages.{i}", cell, 4) for i, cell in enumerate(cells)))
-    return NetworkGraph(blocks, activation, "default")
+def _graph_of(*cells: Cell, activation: str | None = "relu", **given: Any) -> NetworkGraph:
+    stages = (Block(f"stages.{i}", cell) for i, cell in enumerate(cells))
+    return NetworkGraph((Block("stem", _chain("conv3x3")), *stages), activation, "default", **given)
 
 
 def _shake(network: Network, seed: int = 0) -> Network:
@@ -60,7 +61,7 @@ def trained() -> Callable[..., Network]:
     """A network whose every number is as if it had been trained."""
 
     def make(graph: NetworkGraph, channels: int = 1, num_classes: int = 3, seed: int = 0) -> Network:
-        return _shake(build(graph, channels, num_classes, seed), seed)
+        return _shake(build(graph, (channels, 8, 8), num_classes, seed), seed)
 
     return make
 
@@ -70,7 +71,8 @@ def source_of() -> Callable[..., str]:
     def write(
         network: Network, shape: tuple[int, int, int] = (1, 8, 8), classes: Sequence[str] = ("a", "b", "c")
     ) -> str:
-        return network_source(network, shape, [77.0] * shape[0], [33.0] * shape[0], classes, "A tried network.")
+        inputs = InputFacts(shape=shape, mean=[77.0] * shape[0], std=[33.0] * shape[0])
+        return network_source(network, inputs, classes, "A tried network.")
 
     return write
 

@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.nets.builder import Network
 from nasflow_cli.nets.operations import operation_facts
-from nasflow_cli.nets.source import network_source, state_names
+from nasflow_cli.nets.source import InputFacts, network_source, state_names
 
 Export = Callable[..., nn.Module]
 Trained = Callable[..., Network]
@@ -52,9 +53,130 @@ SPACE = {
 }
 
 
-def sampled(seed: int) -> NetworkGraph:
-    space = SearchSpace(SpaceConfig.model_validate_json(json.dumps(SPACE)), operation_facts())
+LANGUAGE: dict[str, dict[str, Any]] = {
+    "two inputs, concatenated": {
+        "stem": {"width": 4},
+        "cells": {
+            "pair": {
+                "nodes": 3,
+                "inputs": 2,
+                "edges": 2,
+                "slots": "edges",
+                "operations": ["none", "skip", "max_pool3x3", "darts_sep_conv3x3", "dil_conv3x3"],
+                "output": "all",
+                "join": "concat",
+                "project": {"operation": "conv1x1", "per": "cell"},
+            }
+        },
+        "stages": [
+            {"cell": "pair", "width": 4, "depth": 2, "transition": None},
+            {"cell": "pair", "width": 6, "depth": [1, 2], "stride": 2, "transition": None},
+        ],
+        "head": {"activated": False},
+    },
+    "shares of the width": {
+        "stem": {"width": 6},
+        "cells": {
+            "cell": {
+                "nodes": 4,
+                "operations": ["conv3x3", "conv1x1", "max_pool3x3"],
+                "output": "free",
+                "join": "split",
+                "project": {"operation": "conv1x1", "per": "edge"},
+            }
+        },
+        "stages": [
+            {"cell": "cell", "width": 7, "depth": 2},
+            {"cell": "cell", "width": 9, "stride": 2, "transition": "max_pool2x2"},
+        ],
+        "activation": {"choices": ["relu", "prelu"], "order": "after"},
+    },
+    "arguments and a wide head": {
+        "stem": {"width": 4},
+        "cells": {
+            "block": {
+                "nodes": 1,
+                "per": "layer",
+                "operations": ["skip", {"mbconv": {"kernel": [3, 5], "expansion": [1, 2], "se": [False, True]}}],
+            },
+            "residual": {"nodes": 2, "operations": [{"bottleneck": {"groups": [1, 2]}}, "depthwise"], "residual": True},
+        },
+        "stages": [
+            {"cell": "block", "depth": 3, "width": [4, 6], "stride": 2, "transition": None},
+            {"cell": "residual", "width": 6, "transition": None},
+        ],
+        "head": {"width": [8, 12]},
+        "activation": {"choices": ["relu", "silu"], "per": "slot", "order": "after"},
+    },
+}
+
+
+def sampled(seed: int, description: Mapping[str, Any] = SPACE) -> NetworkGraph:
+    space = SearchSpace(SpaceConfig.model_validate_json(json.dumps(description)), operation_facts())
     return space.graph(space.sample(np.random.default_rng(seed)))
+
+
+def node(operation: str, *inputs: int, width: int = 4, stride: int = 1, act: str | None = None) -> Node:
+    """A node with a relu where its operation has a use for an activation."""
+    activated = OPERATIONS[operation].facts.get("activated")
+    return Node(operation, inputs, width, stride, act or ("relu" if activated else None))
+
+
+def concat_with(num_nodes: int, num_joined: int, added: tuple[int, ...] = ()) -> Cell:
+    """So many 1x1 convolutions of one channel, of which the first are put side by side."""
+    nodes = tuple(node("conv1x1", 0, width=1) for _ in range(num_nodes))
+    if num_joined > 1 and added:  # the sum has the width of the input
+        rest = tuple(range(1, num_joined))
+        nodes = (*nodes[:-1], node("conv1x1", 0, width=num_joined))
+        return Cell(nodes, rest + (1,), join="concat", added=(num_nodes,) * len(added))
+    return Cell(nodes, tuple(range(1, num_joined + 1)), join="concat")
+
+
+PAIR = Cell((node("conv3x3", 0), node("conv1x1", 1), node("max_pool3x3", 2)), (3, 4), num_inputs=2)
+WRITTEN: dict[str, tuple[Cell, ...]] = {
+    "two inputs of which the first cell reads the stem twice": (PAIR, PAIR, PAIR),
+    "the far input alone": (PAIR, Cell((node("conv3x3", 1),), (2,), num_inputs=2), PAIR),
+    "inputs that leave as they are": (PAIR, Cell((), (1, 0, 1), num_inputs=2), PAIR),
+    "a cell that passes its input on between those of two": (PAIR, Cell((), (0,)), PAIR),
+    "a cell of one input between those of two": (PAIR, Cell((node("conv3x3", 0),), (1,)), PAIR),
+    "a concatenation": (Cell((node("conv3x3", 0), node("max_pool3x3", 1), node("skip", 0)), (2, 1, 3), join="concat"),),
+    "two inputs, concatenated, halved": (
+        Cell((node("conv3x3", 0), node("conv1x1", 1)), (3, 2), num_inputs=2, join="concat"),
+        Cell(
+            (node("conv1x1", 0, stride=2), node("skip", 1, stride=2, act="prelu"), node("conv3x3", 3, 2)),
+            (4, 3, 2),
+            num_inputs=2,
+            join="concat",
+        ),
+        Cell(
+            (node("conv1x1", 0), node("skip", 1, stride=2, act="relu"), node("sep_conv3x3", 2, 3)),
+            (4, 4),
+            num_inputs=2,
+            join="concat",
+        ),
+    ),
+    "a concatenation to which the input is added": (
+        Cell((node("conv3x3", 0, width=1), node("conv1x1", 0, width=3)), (2, 1), join="concat", added=(0,)),
+    ),
+    "a concatenation of one to which the input is added": (
+        Cell((node("conv3x3", 0), node("conv1x1", 1)), (2,), join="concat", added=(0, 0)),
+    ),
+    "nothing but what is added": (Cell((node("conv3x3", 0), node("conv1x1", 0)), (), join="concat", added=(1, 2)),),
+    "cut for narrower readers": (
+        Cell(
+            (
+                node("conv1x1", 0, width=3),
+                node("conv3x3", 1, width=3),
+                node("max_pool3x3", 1, 2, width=1),
+                node("conv1x1", 0),
+            ),
+            (2, 3),
+            join="concat",
+            added=(4,),
+            cut=True,
+        ),
+    ),
+}
 
 
 def images(channels: int = 1, side: int = 8) -> torch.Tensor:
@@ -86,6 +208,50 @@ def test_a_sampled_network_and_its_source_give_equal_outputs(seed: int, trained:
         torch.testing.assert_close(copy(images()), network(images().float()))
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_a_sampled_network_of_any_form_and_its_source_give_equal_outputs(
+    name: str, seed: int, trained: Trained, exported: Export
+) -> None:
+    network = trained(sampled(seed, LANGUAGE[name]), seed=seed)
+
+    copy = exported(network)
+
+    if network.graph.is_connected:
+        assert_same(network, copy, images())
+    else:
+        torch.testing.assert_close(copy(images()), network(images().float()))
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_network_of_such_cells_and_its_source_give_equal_outputs(
+    name: str, order: str, trained: Trained, exported: Export, graph_of: GraphOf
+) -> None:
+    network = trained(graph_of(*WRITTEN[name], order=order))
+
+    assert_same(network, exported(network), images())
+
+
+def test_repeated_cells_of_two_inputs_read_each_other_in_the_source_too(trained: Trained, exported: Export) -> None:
+    stem = Block("stem", Cell((node("conv3x3", 0),), (1,)))
+    network = trained(NetworkGraph((stem, Block("a", PAIR, 3), Block("b", PAIR)), "relu", "default"))
+
+    assert_same(network, exported(network), images())
+
+
+@pytest.mark.parametrize("activation", ["gelu", None])
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("head_width", [0, 9])
+def test_every_head_is_the_network_s_in_the_source(
+    head_width: int, order: str, activation: str | None, trained: Trained, exported: Export, graph_of: GraphOf
+) -> None:
+    graph = graph_of(PAIR, activation=activation, order=order, head_width=head_width, dropout=0.3)
+    network = trained(graph)
+
+    assert_same(network, exported(network), images())
+
+
 def test_the_sampled_networks_hold_every_operation_and_activation() -> None:
     nodes = [node for seed in range(12) for block in sampled(seed).blocks for node in block.cell.nodes]
 
@@ -97,7 +263,7 @@ def test_sums_keep_their_multiplicities_and_identities_and_zeros_stay(
     trained: Trained, exported: Export, graph_of: GraphOf
 ) -> None:
     cell = Cell(
-        (Node("conv3x3", (0,), "relu"), Node("conv1x1", (0, 1, 1), "prelu"), Node("none", (1,)), Node("skip", (2,))),
+        (node("conv3x3", 0), node("conv1x1", 0, 1, 1, act="prelu"), node("none", 1), node("skip", 2)),
         (0, 2, 2, 3, 4),
     )
     network = trained(graph_of(cell))
@@ -106,7 +272,7 @@ def test_sums_keep_their_multiplicities_and_identities_and_zeros_stay(
 
 
 def test_a_cell_that_passes_its_input_on_twice_doubles_it_in_every_copy(trained: Trained, exported: Export) -> None:
-    blocks = (Block("stem", Cell((Node("conv3x3", (0,), "relu"),), (1,)), 4), Block("s", Cell((), (0, 0)), 4, 1, 3))
+    blocks = (Block("stem", Cell((node("conv3x3", 0),), (1,))), Block("s", Cell((), (0, 0)), 3))
     network = trained(NetworkGraph(blocks, "tanh", "default"))
 
     copy = exported(network)
@@ -128,7 +294,7 @@ def test_colour_images_and_many_odd_class_names_survive(
     trained: Trained, source_of: Callable[..., str], imported: Callable[[str], ModuleType], chain: Callable[..., Cell]
 ) -> None:
     classes = ['a "quoted" cat', "back\\slash", "línea\n2", "\udcff", *(f"class {i}" for i in range(40))]
-    network = trained(NetworkGraph((Block("stem", chain("conv3x3"), 4, 2),), "relu", "default"), 3, len(classes))
+    network = trained(NetworkGraph((Block("stem", chain("conv3x3")),), "relu", "default"), 3, len(classes))
 
     source = source_of(network, shape=(3, 8, 10), classes=classes).encode("utf-8", "backslashreplace").decode()
     module = imported(source)
@@ -138,22 +304,29 @@ def test_colour_images_and_many_odd_class_names_survive(
 
 
 def test_block_names_that_python_or_torch_have_taken_are_changed(trained: Trained, exported: Export) -> None:
-    cell = Cell((Node("conv3x3", (0,), "relu"),), (1,))
+    cell = Cell((node("conv3x3", 0),), (1,))
     names = ("head", "class", "forward", "0", "a-b", "a_b", "mean")
-    network = trained(NetworkGraph(tuple(Block(name, cell, 4) for name in names), "relu", "default"))
+    network = trained(NetworkGraph(tuple(Block(name, cell) for name in names), "relu", "default"))
 
     assert_same(network, exported(network), images())
 
 
 def test_the_source_is_formatted_and_lints_clean(
-    tmp_path: Path, trained: Trained, source_of: Callable[..., str]
+    tmp_path: Path, trained: Trained, source_of: Callable[..., str], graph_of: GraphOf
 ) -> None:
-    wide = Cell((*(Node("conv1x1", tuple(range(i + 1)), "relu") for i in range(16)),), (0,) * 3 + tuple(range(17)))
-    for seed in range(3):
-        (tmp_path / f"network{seed}.py").write_text(source_of(trained(sampled(seed))), encoding="utf-8")
-    (tmp_path / "wide.py").write_text(
-        source_of(trained(NetworkGraph((Block("stem", wide, 2),), "relu", "default"))), encoding="utf-8"
-    )
+    wide = tuple(node("conv1x1", *range(i + 1)) for i in range(16))
+    graphs = {
+        **{f"network{seed}": sampled(seed) for seed in range(3)},
+        "wide": graph_of(Cell(wide, (0,) * 3 + tuple(range(17)))),
+        "unread": graph_of(Cell((node("conv1x1", 0),), (2,), num_inputs=2), PAIR),
+        "unread_at_all": graph_of(Cell((node("conv1x1", 0),), (2,), num_inputs=2)),
+        **{f"joined{n}": graph_of(Cell(wide, tuple(range(1, n)), join="concat")) for n in range(2, 18)},
+        **{f"added{n}": graph_of(concat_with(n, n, added=(0,) * 3)) for n in range(2, 18)},
+        "many": graph_of(concat_with(16, 16, added=(0,) * 40)),
+        **{name: graph_of(*WRITTEN[name]) for name in WRITTEN},
+    }
+    for name, graph in graphs.items():
+        (tmp_path / f"{name.replace(' ', '_')}.py").write_text(source_of(trained(graph)), encoding="utf-8")
 
     ruff = [sys.executable, "-m", "ruff"]
     form, lint = (
@@ -260,7 +433,7 @@ def test_a_plugins_classes_are_exported_with_all_that_they_need(
 ) -> None:
     plugin("gate_blocks", BLOCKS)
     plugin("gated_operation", OPERATION)
-    cell = Cell((Node("gated", (0,), "square"), Node("gated", (0, 1), "gelu")), (1, 2))
+    cell = Cell((node("gated", 0, act="square"), node("gated", 0, 1, act="gelu")), (1, 2))
     network = trained(graph_of(cell, activation="square"))
 
     assert_same(network, exported(network), images())
@@ -272,7 +445,7 @@ def test_a_plugins_source_brings_no_import_of_nasflow_or_of_the_plugin(
     plugin("gate_blocks", BLOCKS)
     plugin("gated_operation", OPERATION)
 
-    source = source_of(trained(graph_of(Cell((Node("gated", (0,), "square"),), (1,)))))
+    source = source_of(trained(graph_of(Cell((node("gated", 0, act="square"),), (1,)))))
 
     assert "nasflow_cli" not in source
     assert "import gate_blocks" not in source
@@ -325,7 +498,7 @@ def test_an_argument_that_is_a_module_or_a_function_is_written(
 
 def refusal(network: Network) -> str:
     with pytest.raises(NasflowError) as caught:
-        network_source(network, (1, 8, 8), [0.0], [1.0], ("a", "b", "c"), "Refused")
+        network_source(network, InputFacts(shape=(1, 8, 8), mean=[0.0], std=[1.0]), ("a", "b", "c"), "Refused")
     return str(caught.value)
 
 

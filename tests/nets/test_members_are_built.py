@@ -222,9 +222,7 @@ WRITTEN: dict[str, tuple[Cell, tuple[int, ...], Computation]] = {
             join="concat",
         ),
         FAR,
-        lambda n, x, y: torch.cat(
-            [c := n[4](b := n[1](y)), d := n[2](n[0](x)) + n[3](b), n[6](d + c)], 1
-        ),
+        lambda n, x, y: torch.cat([c := n[4](b := n[1](y)), d := n[2](n[0](x)) + n[3](b), n[6](d + c)], 1),
     ),
     "the far input alone, which is finer": (
         Cell((node("skip", 1, stride=2, act="relu"), node("conv3x3", 2)), (3, 2), num_inputs=2),
@@ -307,9 +305,7 @@ def test_cells_of_two_inputs_read_the_two_cells_before_them_and_both_times_the_s
     coarser = Cell(
         (node("conv3x3", 0, width=6, stride=2), node("skip", 1, width=6, stride=2, act="relu")), (2, 3), num_inputs=2
     )
-    fine = Cell(
-        (node("conv3x3", 0, width=6), node("skip", 1, width=6, stride=2, act="relu")), (2, 3), num_inputs=2
-    )
+    fine = Cell((node("conv3x3", 0, width=6), node("skip", 1, width=6, stride=2, act="relu")), (2, 3), num_inputs=2)
     blocks = (Block("stem", single("conv3x3", width=4)), Block("a", two, 3), Block("b", coarser), Block("b", fine))
     network = build(graph_of(*blocks), (3, 8, 8), 5, seed=0)
     x = noise(2, 3, 8, 8)

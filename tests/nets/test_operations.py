@@ -197,7 +197,7 @@ def test_an_operation_of_a_plugin_works_in_a_space(plugin: Callable[[str, str], 
     }
     space: SearchSpace = described_spaces.described(description, operation_facts())
     graph = space.graph(space.complete({"c.1.operation": "grouped_in_test"}))
-    network = build(graph, 3, 10, seed=0)
+    network = build(graph, (3, 8, 8), 10, seed=0)
     assert operation_facts()["grouped_in_test"] == OperationFacts(weighted=True, activated=True)
     assert network(torch.randn(2, 3, 8, 8)).shape == (2, 10)
     # 3x3 kernels over half of the channels, and biases: 4 to 6 channels, then 6 to 6

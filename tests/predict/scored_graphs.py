@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import nasflow_cli.nets  # noqa: F401  (registers the operations that the spaces name)
+from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.core.trial import History, Proposal, Result, Trial
+from nasflow_cli.nets.builder import cells_of
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.proposals import Candidate
 from nasflow_cli.predict.encode import EncodedGraph, Encoder
@@ -28,30 +31,48 @@ DESCRIPTION: dict[str, Any] = {
     "stages": [{"cell": "body", "width": [8, 16, 32]}, {"cell": "body", "width": [16, 32], "stride": 2}],
     "activation": {"choices": ["relu", "gelu"]},
 }
+LANGUAGE: dict[str, Any] = {
+    "stem": {"width": 6},
+    "cells": {
+        "pair": {
+            "nodes": 2,
+            "inputs": 2,
+            "edges": 2,
+            "slots": "edges",
+            "operations": ["none", "skip", {"conv": {"kernel": [3, 5], "groups": [1, 2]}}, "max_pool3x3"],
+            "output": "all",
+            "join": "concat",
+            "project": {"operation": "conv1x1", "per": "cell"},
+        },
+        "block": {"nodes": 1, "operations": [{"mbconv": {"expansion": [2, 4], "se": [False, True]}}, "conv3x3"]},
+    },
+    "stages": [
+        {"cell": "pair", "width": 4, "depth": [1, 2], "transition": None},
+        {"cell": "pair", "width": 6, "stride": 2, "transition": None},
+        {"cell": "block", "width": 8, "transition": "sep_conv3x3"},
+    ],
+    "head": {"width": [8, 16]},
+}
+"""Two inputs, arguments, projections, a head of some width."""
 SPACE = SearchSpace(SpaceConfig.model_validate_json(json.dumps(DESCRIPTION)), operation_facts())
+SPOKEN = SearchSpace(SpaceConfig.model_validate_json(json.dumps(LANGUAGE)), operation_facts())
 VOCABULARY = vocabulary_of(SPACE)
 ENCODER = Encoder(VOCABULARY)
 
 SMALL = PredictorConfig(min_results=6, refit_every=3, min_pairs=5, ensemble=2, layers=2, width=8, epochs=6)
 
 
-def graphs(count: int, seed: int) -> list[NetworkGraph]:
+def graphs(count: int, seed: int, space: SearchSpace = SPACE) -> list[NetworkGraph]:
     """Different connected networks."""
-    rng = np.random.default_rng(seed)
-    found: dict[str, NetworkGraph] = {}
-    while len(found) < count:
-        graph = SPACE.graph(SPACE.sample(rng))
-        if graph.is_connected:
-            found.setdefault(graph.key(), graph)
-    return list(found.values())
+    return [candidate.graph for candidate in candidates(count, seed, space)]
 
 
 def merit(graph: NetworkGraph) -> float:
     """Convolutions that read convolutions are good, wide networks are good, gelu is a little better."""
     total = 0.3 * (graph.activation == "gelu")
-    for block in graph.blocks:
-        total += 0.2 * float(np.log2(block.width))
-        nodes = block.cell.nodes
+    for cell, widths in cells_of(graph, 3):
+        total += 0.2 * float(np.log2(cell.out_width(widths)))
+        nodes = cell.nodes
         for node in nodes:
             if node.operation == "conv3x3":
                 total += 0.4 + 0.4 * sum(nodes[value - 1].operation == "conv3x3" for value in node.inputs if value)
@@ -64,27 +85,28 @@ def encoded(networks: Sequence[NetworkGraph]) -> list[EncodedGraph]:
     return [ENCODER.encode(graph) for graph in networks]
 
 
+STEM = Block("stem", Cell((Node("conv3x3", (0,), 8, 1, "relu", "default"),), (1,)))
+
+
 def network(
     *nodes: Node, output: Sequence[int] = (1,), depth: int = 1, width: int = 8, activation: str = "relu"
 ) -> NetworkGraph:
-    """A stem and one stage of these nodes."""
-    stem = Cell((Node("conv3x3", (0,), "relu", "default"),), (1,))
-    body = Block("stages.0", Cell(nodes, tuple(output)), width, 1, depth)
-    return NetworkGraph((Block("stem", stem, 8), body), activation, "default")
+    """A stem and one stage of these nodes, all of one width."""
+    body = Cell(tuple(replace(node, width=width) for node in nodes), tuple(output))
+    return NetworkGraph((STEM, Block("stages.0", body, depth)), activation, "default")
 
 
-def conv(*inputs: int, operation: str = "conv3x3") -> Node:
-    """A node with a usual activation."""
-    return Node(operation, inputs, "relu", "default")
+def conv(*inputs: int, operation: str = "conv3x3", stride: int = 1, **arguments: Value) -> Node:
+    """A node of width 8 with a usual activation."""
+    return Node(operation, inputs, 8, stride, "relu", "default", tuple(sorted(arguments.items())))
 
 
-def candidates(count: int, seed: int) -> list[Candidate]:
-    """A pool."""
+def candidates(count: int, seed: int, space: SearchSpace = SPACE) -> list[Candidate]:
+    """A pool of different connected networks."""
     rng = np.random.default_rng(seed)
     found: dict[str, Candidate] = {}
     while len(found) < count:
-        architecture = SPACE.sample(rng)
-        graph = SPACE.graph(architecture)
+        architecture, graph = space.sample_member(rng)
         if graph.is_connected:
             found.setdefault(
                 graph.key(), Candidate(architecture=architecture, graph=graph, key=graph.key(), source="random")

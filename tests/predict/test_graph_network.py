@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from scored_graphs import SMALL, VOCABULARY, conv, encoded, graphs, kendall, merit, network
+from scored_graphs import SMALL, SPOKEN, STEM, VOCABULARY, conv, encoded, graphs, kendall, merit, network
 
 from nasflow_cli.core.config import PredictorConfig
-from nasflow_cli.predict.encode import EncodedGraph
+from nasflow_cli.core.graph import Block, Cell, NetworkGraph
+from nasflow_cli.predict.encode import EncodedGraph, Encoder
 from nasflow_cli.predict.gcn import Ensemble, comparable_pairs, fit, inputs, ranking_loss
+from nasflow_cli.predict.ranker import vocabulary_of
 
 
 def small_fit(seed: int = 0, count: int = 12) -> Ensemble:
@@ -148,13 +151,34 @@ def test_a_layer_reads_edges_in_both_directions() -> None:
         (network(conv(0), width=8), network(conv(0), width=32)),
         (network(conv(0), activation="relu"), network(conv(0), activation="gelu")),
         (network(conv(0)), network(conv(0, operation="conv1x1"))),
+        (network(conv(0)), network(conv(0, stride=2))),
+        (network(conv(0)), replace(network(conv(0)), head_width=32)),
     ],
-    ids=["edges", "depth", "width", "activation", "operation"],
+    ids=["edges", "depth", "width", "activation", "operation", "stride", "head"],
 )
 def test_everything_that_makes_a_network_changes_its_value(one: object, other: object) -> None:
     values = small_fit().values(encoded([one, other]), [1, 1])  # type: ignore[list-item]
 
     assert (np.abs(values[:, 0] - values[:, 1]) > 1e-4).any()
+
+
+def test_arguments_and_second_inputs_change_the_value_of_a_network() -> None:
+    networks = graphs(30, seed=3, space=SPOKEN)
+    vocabulary = vocabulary_of(SPOKEN)
+    encoder = Encoder(vocabulary)
+    seen = [encoder.encode(graph) for graph in networks]
+    ensemble = fit(seen, [1] * 30, [merit(graph) for graph in networks], vocabulary, SMALL, 0)
+    assert ensemble is not None
+
+    def of(kernel: int, far: int) -> EncodedGraph:
+        chain = Block("stages.0", Cell((conv(0, operation="conv", kernel=kernel),), (1,)))
+        pair = Block("stages.1", Cell((conv(0), conv(far)), (2, 3), num_inputs=2))
+        return encoder.encode(NetworkGraph((STEM, chain, pair), "relu", "default"))
+
+    values = ensemble.values([of(3, 1), of(5, 1), of(3, 0)], [1] * 3)
+
+    assert (np.abs(values[:, 0] - values[:, 1]) > 1e-4).any()
+    assert (np.abs(values[:, 0] - values[:, 2]) > 1e-4).any()
 
 
 def test_results_that_cannot_be_compared_fit_nothing() -> None:

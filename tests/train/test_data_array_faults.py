@@ -27,7 +27,7 @@ GREY = np.zeros((20, 4, 5), dtype=np.uint8)
         ([0, 1] * 8, "has 20 images, and y 16 labels"),
         ([[0, 1]] * 20, "labels are one number an image"),
         ([0j, 1j] * 10, "not complex128"),
-        ([0, 2] * 10, "class '1' has 0 images"),
+        ([0, 2] * 10, "class '1' has 0 examples"),
         ([0] * 20, "only one class"),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_test_label_that_training_lacks_is_named(tmp_path):
     [
         (np.zeros((20, 3, 4, 3), dtype=np.uint8), "both the second and the last axis"),
         (np.zeros((20, 4, 5, 6), dtype=np.uint8), "neither the second nor the last axis"),
-        (np.zeros((20, 9), dtype=np.uint8), "has the shape (20, 9)"),
+        (np.zeros(20, dtype=np.uint8), "has the shape (20,)"),
         (np.full((20, 4, 5), -0.5), "within -0.5..-0.5"),
         (np.full((20, 4, 5), 3.7), "neither 0..1 nor 0..255"),
         (np.full((20, 4, 5), np.nan), "nan"),

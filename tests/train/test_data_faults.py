@@ -219,7 +219,7 @@ def test_a_class_with_too_few_images_is_named_with_its_count(tmp_path):
     write_folder(tmp_path / "d")
     for number in range(2, 10):
         (tmp_path / "d" / "dog" / f"{number}.png").unlink()
-    assert "class 'dog' has 2 images" in refused(DataError, "folder", tmp_path / "d")
+    assert "class 'dog' has 2 examples" in refused(DataError, "folder", tmp_path / "d")
 
 
 def test_a_truncated_cifar_file_is_named(tmp_path):

@@ -191,14 +191,14 @@ def test_grey_images_become_colour_where_the_test_images_are(monkeypatch):
 @pytest.mark.parametrize(
     ("sizes", "settings", "wanted"),
     [
-        ((20, 2, 20), {}, "class 'c1' has 2 images for train, validation, test, and needs at least 3"),
-        ((20, 0, 20), {}, "class 'c1' has 0 images"),
-        ((1, 1, 0), {}, "2 images for 3 classes"),
-        ((20, 20), {"train_limit": 3}, "data.train_limit: 3 images are too few.*set at least 4"),
-        ((20, 20), {"test_limit": 1}, "data.test_limit: 1 images are too few.*set at least 2"),
-        ((20, 20), {"validation_fraction": 0.01}, "data.validation_fraction: 0.01 of 32 images is 0.*raise it"),
-        ((20, 20), {"test_fraction": 0.01}, "data.test_fraction: 0.01 of 40 images is 0.*raise it"),
-        ((20, 20), {"test_fraction": 0.99}, "data.test_fraction: 0.99 of 40 images is 40.*lower it"),
+        ((20, 2, 20), {}, "class 'c1' has 2 examples for train, validation, test, and needs at least 3"),
+        ((20, 0, 20), {}, "class 'c1' has 0 examples"),
+        ((1, 1, 0), {}, "2 examples for 3 classes"),
+        ((20, 20), {"train_limit": 3}, "data.train_limit: 3 examples are too few.*set at least 4"),
+        ((20, 20), {"test_limit": 1}, "data.test_limit: 1 examples are too few.*set at least 2"),
+        ((20, 20), {"validation_fraction": 0.01}, "data.validation_fraction: 0.01 of 32 examples is 0.*raise it"),
+        ((20, 20), {"test_fraction": 0.01}, "data.test_fraction: 0.01 of 40 examples is 0.*raise it"),
+        ((20, 20), {"test_fraction": 0.99}, "data.test_fraction: 0.99 of 40 examples is 40.*lower it"),
     ],
 )
 def test_a_split_that_would_lack_a_class_is_refused(sizes, settings, wanted):
@@ -208,5 +208,5 @@ def test_a_split_that_would_lack_a_class_is_refused(sizes, settings, wanted):
 
 
 def test_a_class_that_own_test_images_lack_is_named():
-    with pytest.raises(DataError, match="class 'c1' has 0 images for test"):
+    with pytest.raises(DataError, match="class 'c1' has 0 examples for test"):
         choose_splits(labels_of(9, 9), np.zeros(5, dtype=np.int64), names(2), configured())

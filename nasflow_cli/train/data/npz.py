@@ -2,7 +2,7 @@
 
 Keys are `x_train`, `y_train` and perhaps `x_test`, `y_test`; or `x`, `y`; or `images`, `labels`. Images are
 (n, height, width), or have their 1 or 3 channels second or last. They are uint8, or numbers whose range leaves no doubt
-about their scale.
+about their scale. Numbers of shape (n, features) are vectors, which are finite and kept in single precision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nasflow_cli.core.config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing_file
-from nasflow_cli.train.data.values import Labelled, Source
+from nasflow_cli.train.data.values import Labelled, Source, Vectors
 
 Array = npt.NDArray[Any]
 
@@ -54,13 +54,15 @@ def npz(config: DataConfig) -> Source:
     if test_found is None:
         return Source(train=train, test=None, classes=classes)
     test, _, test_scale = _split(test_path, test_found, classes)
-    if test_scale != scale:
+    if test_scale != scale and None not in {scale, test_scale}:
         raise DataError(f"{path}: {found[0]} is in 0..{scale} and {test_path}: {test_found[0]} in 0..{test_scale}")
     return Source(train=train, test=test, classes=classes)
 
 
-def _split(path: Path, keys: tuple[str, str], classes: tuple[str, ...] | None) -> tuple[Labelled, tuple[str, ...], int]:
-    """Read one pair of arrays. Return it, the class names, and 1 or 255: the top of the scale it was stored in."""
+def _split(
+    path: Path, keys: tuple[str, str], classes: tuple[str, ...] | None
+) -> tuple[Labelled, tuple[str, ...], int | None]:
+    """Read one pair of arrays. Return it, the class names, and 1 or 255: the top of the scale that images have."""
     images, raw = (_array(path, key) for key in keys)
     place = f"{path}: {keys[0]}"
     if len(images) == 0:
@@ -68,6 +70,8 @@ def _split(path: Path, keys: tuple[str, str], classes: tuple[str, ...] | None) -
     if len(images) != len(raw):
         raise DataError(f"{place} has {len(images)} images, and {keys[1]} {len(raw)} labels; each image needs one")
     labels, classes = encode_labels(raw, classes, lambda row: f"{path}: {keys[1]}, row {row}")
+    if images.ndim == 2:
+        return Labelled(images=_vectors(images, place), labels=labels), classes, None
     ordered = _channels_second(images, place)
     scale = _scale(ordered, place)
     if scale == 1:
@@ -77,12 +81,31 @@ def _split(path: Path, keys: tuple[str, str], classes: tuple[str, ...] | None) -
     return Labelled(images=np.ascontiguousarray(pixels), labels=labels), classes, scale
 
 
+def _vectors(values: Array, place: str) -> Vectors:
+    """Numbers (n, features) in single precision. Raises DataError for what is not finite there."""
+    if values.dtype.kind not in "iuf" or values.shape[1] == 0:
+        raise DataError(f"{place} holds {values.dtype} {values.shape}; vectors are numbers (n, features)")
+    with np.errstate(over="ignore"):  # found below
+        vectors = np.ascontiguousarray(values, dtype=np.float32)
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        row, feature = np.argwhere(~finite)[0].tolist()
+        raise DataError(
+            f"{place}, row {row}, feature {feature}: {values[row, feature].item()!r} is no finite number of single "
+            "precision; mend it, or give the data as csv, where a missing value is replaced by the mean"
+        )
+    return vectors
+
+
 def _channels_second(images: Array, place: str) -> Array:
     """View images as (n, channels, height, width)."""
     if images.ndim == 3:
         return images[:, None]
     if images.ndim != 4:
-        raise DataError(f"{place} has the shape {images.shape}; images are (n, h, w), (n, c, h, w) or (n, h, w, c)")
+        raise DataError(
+            f"{place} has the shape {images.shape}; images are (n, h, w), (n, c, h, w) or "
+            "(n, h, w, c), vectors (n, features)"
+        )
     second, last = images.shape[1] in {1, 3}, images.shape[3] in {1, 3}
     if second == last:
         why = "both the second and the last axis" if second else "neither the second nor the last axis"

@@ -1,4 +1,4 @@
-"""Which image goes to which split: pure functions of labels, fractions and seeds. Looks at no pixel.
+"""Which example goes to which split: pure functions of labels, fractions and seeds. Looks at no pixel or feature.
 
 Splits are stratified: the share of each class is kept as nearly as whole numbers allow (largest remainders), and no
 class is left out of a split. A split that cannot be made so is refused, with the class or the setting that is to
@@ -103,12 +103,12 @@ def _carve(labels: Labels, classes: Sequence[str], part: Part, config: DataConfi
     low: Counts = np.ones_like(sizes)
     high: Counts = sizes - keep
     if total < low.sum():
-        why, change = f"each of the {len(classes)} classes needs one there", "raise it, or give more images"
+        why, change = f"each of the {len(classes)} classes needs one there", "raise it, or give more examples"
     elif total > high.sum():
-        why, change = f"{keep} of each of the {len(classes)} classes must remain", "lower it, or give more images"
+        why, change = f"{keep} of each of the {len(classes)} classes must remain", "lower it, or give more examples"
     else:
         return choose(labels, apportion(sizes, total, low, high), (config.split_seed, part))
-    raise DataError(f"data.{name}_fraction: {fraction:g} of {len(labels)} images is {total}, but {why}; {change}")
+    raise DataError(f"data.{name}_fraction: {fraction:g} of {len(labels)} examples is {total}, but {why}; {change}")
 
 
 def _limited(
@@ -122,7 +122,7 @@ def _limited(
     if limit < each * len(classes):
         splits = "train and validation" if part is Part.TRAIN_LIMIT else "test"
         raise DataError(
-            f"data.{part.name.lower()}: {limit} images are too few to have each of the {len(classes)} classes in "
+            f"data.{part.name.lower()}: {limit} examples are too few to have each of the {len(classes)} classes in "
             f"{splits}; set at least {each * len(classes)}"
         )
     sizes = np.bincount(labels, minlength=len(classes))
@@ -132,11 +132,13 @@ def _limited(
 def _check_sizes(labels: Labels, classes: Sequence[str], needed: int, splits: str) -> None:
     """Refuse a class that cannot be in each of the splits that are made of these images."""
     if len(labels) < len(classes):
-        raise DataError(f"there are {len(labels)} images for {len(classes)} classes ({splits}); each class needs some")
+        raise DataError(
+            f"there are {len(labels)} examples for {len(classes)} classes ({splits}); each class needs some"
+        )
     sizes = np.bincount(labels, minlength=len(classes))
     scarce = int(np.argmin(sizes))
     if sizes[scarce] < needed:
         raise DataError(
-            f"class {classes[scarce]!r} has {sizes[scarce]} images for {splits}, and needs at least {needed}; "
-            "add images, or leave the class out"
+            f"class {classes[scarce]!r} has {sizes[scarce]} examples for {splits}, and needs at least {needed}; "
+            "add some, or leave the class out"
         )

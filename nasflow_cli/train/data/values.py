@@ -1,4 +1,4 @@
-"""Images with labels, before and after they are split. Refuses arrays of another type or shape; reads no files."""
+"""Images or vectors with labels, before and after they are split. Refuses other types and shapes; reads no files."""
 
 from __future__ import annotations
 
@@ -12,26 +12,33 @@ import numpy.typing as npt
 from nasflow_cli.core.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
+Vectors = npt.NDArray[np.float32]
+Inputs = npt.NDArray[np.uint8 | np.float32]
 Labels = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Labelled:
-    """`images` uint8 (n, channels, height, width), C-contiguous, 1 or 3 channels; `labels` int64 (n,).
+    """Inputs and their `labels`, int64 (n,). C-contiguous `images` are of one of two kinds.
 
-    Raises DataError for anything else, and when there are not as many labels as images.
+    Images: uint8 (n, channels, height, width), 1 or 3 channels. Vectors: float32 (n, features), never infinite; NaN
+    stands for a missing value until `load_splits` replaces it. Raises DataError for anything else, and when there are
+    not as many labels as images.
     """
 
-    images: Pixels
+    images: Inputs
     labels: Labels
 
     def __post_init__(self) -> None:
         images = self.images
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in {1, 3}:
+        if images.dtype == np.float32 and images.ndim == 2:
+            if images.shape[1] == 0 or np.isinf(images).any():
+                raise DataError("vectors have at least one feature and no infinite value; mend them in the reader")
+        elif images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in {1, 3}:
             raise DataError(
-                f"images are uint8 (n, 1 or 3 channels, height, width), not {images.dtype} {images.shape}; "
-                "convert them in the reader"
+                "images are uint8 (n, 1 or 3 channels, height, width) and vectors float32 (n, features), "
+                f"not {images.dtype} {images.shape}; convert them in the reader"
             )
         if not images.flags.c_contiguous:
             raise DataError("images are C-contiguous; call np.ascontiguousarray in the reader")
@@ -49,13 +56,13 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Undecoded:
-    """Images of which only the labels have been read, so that those that no split takes are never decoded.
+    """Images or vectors of which only the labels have been read, so that what no split takes is never decoded.
 
-    `decode` gets positions, int64 (m,), in any order, and returns uint8 (m, channels, height, width) in that order.
+    `decode` gets positions, int64 (m,), in any order, and returns what `Labelled.images` holds, (m, ...) in that order.
     """
 
     labels: Labels
-    decode: Callable[[Positions], Pixels]
+    decode: Callable[[Positions], Inputs]
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
@@ -70,20 +77,26 @@ class Undecoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
-    """What a reader returns: all training images, the test images if it has any, and the class names by label."""
+    """What a reader returns: all that may be trained on, the test data if it has any, and the class names by label.
+
+    `features` names the features of vectors in their order; a reader without names leaves it empty.
+    """
 
     train: Labelled | Undecoded
     test: Labelled | Undecoded | None
     classes: tuple[str, ...]
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Splits:
     """The three disjoint splits, each in the order of its source.
 
-    `mean` and `std` are per channel, in units of 0..255, of the train split alone; `std` is at least 1. `test_indices`
-    are the positions in the source of the images in `test`, row for row, when it was carved out of the source; None
-    when the source brought its own.
+    `mean` and `std` are of the train split alone. Of images: per channel, in units of 0..255, `std` at least 1. Of
+    vectors: per feature, in the feature's own unit, `std` 1 where the feature is constant; a missing value has been
+    replaced by the feature's mean. `test_indices` are the positions in the source of what is in `test`, row for row,
+    when it was carved out of the source; None when the source brought its own. `features` names the features of
+    vectors and is empty for images.
     """
 
     train: Labelled
@@ -93,12 +106,12 @@ class Splits:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     test_indices: tuple[int, ...] | None
+    features: tuple[str, ...] = ()
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+    def input_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of every image, or (features,) of every vector."""
+        return tuple(self.train.images.shape[1:])
 
     @property
     def num_classes(self) -> int:
