@@ -31,7 +31,7 @@ from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import EXECUTORS, load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
-from nasflow_cli.core.space import HALVES, SearchSpace
+from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import Limits
 from nasflow_cli.execute.devices import device_slots, usable_cores
 from nasflow_cli.execute.protocol import Executor, Slot
@@ -79,9 +79,8 @@ def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
 def check(config: ExperimentConfig) -> Experiment:
     """Check all that can be checked short of training. Raises ConfigError, DataError or MissingError."""
     space = SearchSpace(config.space, operation_facts())
-    for half in HALVES:
-        if not space.half(half):
-            raise ConfigError(f"space: the {half} half has nothing to search; give one of its domains two values")
+    if not space.searched:
+        raise ConfigError("space: there is nothing to search in either half; give one of its domains two values")
     if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
         raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
     splits = load_splits(config.data)

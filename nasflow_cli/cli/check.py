@@ -56,7 +56,12 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
             "flops": [low.flops, high.flops],
         },
         "brackets": [
-            {"turn": turn, "phase": turn_phase(turn), "counts": list(plan.counts), "budgets": list(plan.budgets)}
+            {
+                "turn": turn,
+                "phase": turn_phase(turn, space.searched),
+                "counts": list(plan.counts),
+                "budgets": list(plan.budgets),
+            }
             for turn, plan in brackets
         ],
         "trials": sum(plan.num_trials for _, plan in brackets),

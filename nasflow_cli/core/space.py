@@ -40,6 +40,11 @@ class SearchSpace:
         """The searched parameters of one half, in the order in which they are declared."""
         return tuple(parameter for parameter in self.parameters.values() if parameter.half == half)
 
+    @property
+    def searched(self) -> tuple[Phase, ...]:
+        """The halves that have something to search; the search of any other takes no turns."""
+        return tuple(half for half in HALVES if self.half(half))
+
     def size(self, half: Phase) -> int | None:
         """Number of settings of one half, each counted once for all that the other half may be; None if continuous."""
         total = 1
@@ -74,6 +79,18 @@ class SearchSpace:
         """The graph of a member. Raises KeyError when the architecture lacks a parameter that it needs."""
         values = {**architecture.structure, **architecture.operators}
         return self.decode(values.__getitem__)
+
+    def settings(self, architecture: Architecture) -> dict[str, Value]:
+        """Every parameter that the member depends on, also if it has one value. Raises KeyError as `graph` does."""
+        values = {**self._fixed, **architecture.structure, **architecture.operators}
+        used: dict[str, Value] = {}
+
+        def read(name: str) -> Value:
+            used[name] = values[name]
+            return used[name]
+
+        Decoder(self.config, self._facts, read).network()
+        return used
 
     def complete(self, *sources: Half) -> Architecture:
         """The member whose parameters are taken from the first source that names them.

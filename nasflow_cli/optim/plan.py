@@ -54,15 +54,19 @@ def hyperband(config: BudgetConfig) -> tuple[BracketPlan, ...]:
     return tuple(plans)
 
 
-def turn_phase(turn: int) -> Phase:
-    """Whose turn it is. The search of structures begins."""
-    return "structure" if turn % 2 == 0 else "operators"
+def turn_phase(turn: int, searched: tuple[Phase, ...]) -> Phase:
+    """Whose turn it is. The search of structures begins; where only one half is searched, every turn is its own.
+
+    `searched` names the halves that have something to search, at least one.
+    """
+    return searched[turn % len(searched)]
 
 
 def planned_brackets(config: BudgetConfig, turn_brackets: int, num_trials: int) -> list[tuple[int, BracketPlan]]:
     """The turn and plan of every bracket that fits whole into `num_trials` trials, in order.
 
-    Each search goes through Hyperband's round on its own: its first bracket is the most exploratory one.
+    Each search goes through Hyperband's round on its own: its first bracket is the most exploratory one. The plan does
+    not depend on the space: where only one half is searched, that search takes the turns of both.
     """
     plans, used = hyperband(config), 0
     chosen: list[tuple[int, BracketPlan]] = []
