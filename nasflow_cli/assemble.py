@@ -26,6 +26,8 @@ import nasflow_cli.execute
 import nasflow_cli.nets
 import nasflow_cli.train.child
 import nasflow_cli.train.data
+import nasflow_cli.train.table
+from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.config import ExperimentConfig, load_experiment
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.graph import NetworkGraph
@@ -47,33 +49,43 @@ from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
 from nasflow_cli.train.data import Splits, load_splits
+from nasflow_cli.train.table import Table
+from nasflow_cli.train.table_check import share_with_a_row, table_mistakes
 
 FEASIBILITY_SAMPLES = 200
 """Members drawn to find one that satisfies the constraints."""
 
 
+Images = tuple[tuple[int, int, int], int]
+"""Channels, height and width of an image, and the number of classes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A checked experiment: its data is readable and its space has members that may be trained."""
+    """A checked experiment: its data is readable and its space has members that may be trained.
+
+    Where scores are looked up, `table` is set and `splits` is not. `images` is what networks are measured on, the shape
+    of an image and the number of classes; None where nobody said so, and then nothing is known of what a member costs.
+    `with_row` is the share of members that may be trained and have a row in the table.
+    """
 
     config: ExperimentConfig
     space: SearchSpace
-    splits: Splits
     feasible_share: float
-    cost_range: tuple[Cost, Cost]
-
-    def cost(self, graph: NetworkGraph) -> Cost:
-        """What a member costs on this data."""
-        return cost(graph, self.splits.input_shape, self.splits.num_classes)
+    splits: Splits | None = None
+    table: Table | None = None
+    images: Images | None = None
+    cost_range: tuple[Cost, Cost] | None = None
+    with_row: float | None = None
 
     def is_feasible(self, graph: NetworkGraph) -> bool:
         """Whether a member satisfies every constraint."""
-        return graph.is_connected and not violations(self.config, self.cost(graph))
+        return graph.is_connected and (self.images is None or not violations(self.config, cost(graph, *self.images)))
 
 
 def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
     """Read an experiment file, with its plug-ins. Raises ConfigError that lists every mistake with its place."""
-    return load_experiment(path, overrides, load_plugins)
+    return load_experiment(path, overrides, load_plugins, table_mistakes)
 
 
 def check(config: ExperimentConfig) -> Experiment:
@@ -83,9 +95,48 @@ def check(config: ExperimentConfig) -> Experiment:
         raise ConfigError("space: there is nothing to search in either half; give one of its domains two values")
     if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
         raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
-    splits = load_splits(config.data)
-    share, low, high = _feasible(config, space, splits)
-    return Experiment(config=config, space=space, splits=splits, feasible_share=share, cost_range=(low, high))
+    splits = None if config.data is None else load_splits(config.data)
+    table = None if config.table is None else Table.read(config.table)
+    images = _images(config, splits)
+    members = _feasible(config, space, images)
+    costs = [] if images is None else [cost(space.graph(member), *images) for member in members]
+    return Experiment(
+        config=config,
+        space=space,
+        splits=splits,
+        table=table,
+        images=images,
+        feasible_share=len(members) / FEASIBILITY_SAMPLES,
+        cost_range=_range(costs) if costs else None,
+        with_row=None if table is None else _with_row(table, space, members),
+    )
+
+
+def _images(config: ExperimentConfig, splits: Splits | None) -> Images | None:
+    if splits is not None:
+        return splits.input_shape, splits.num_classes
+    table, constraints = config.table, config.space.constraints
+    if table is not None and table.input_shape is not None and table.classes is not None:
+        return table.input_shape, table.classes
+    if constraints.params != Limits() or constraints.flops != Limits():
+        raise ConfigError("space.constraints: what a member costs is not known without images; remove them")
+    return None
+
+
+def _range(costs: Sequence[Cost]) -> tuple[Cost, Cost]:
+    low, high = (Cost(params=end(c.params for c in costs), flops=end(c.flops for c in costs)) for end in (min, max))
+    return low, high
+
+
+def _with_row(table: Table, space: SearchSpace, members: Sequence[Architecture]) -> float:
+    """Share of the members that have a row. Raises ConfigError when none has."""
+    share, miss = share_with_a_row(table, [space.settings(member) for member in members])
+    if share == 0:
+        raise ConfigError(
+            f"evaluator: none of {len(members)} sampled members has a row in {table.columns.path}; the nearest miss: "
+            f"{miss}. Give the table's words under evaluator.values"
+        )
+    return share
 
 
 def violations(config: ExperimentConfig, about: Cost) -> list[str]:
@@ -107,18 +158,19 @@ def _broken(limits: Limits, number: int) -> float | None:
     return limits.max if limits.max is not None and number > limits.max else None
 
 
-def _feasible(config: ExperimentConfig, space: SearchSpace, splits: Splits) -> tuple[float, Cost, Cost]:
-    """Share of sampled members that may be trained, and the range of their costs. Raises ConfigError for none."""
-    found: list[Cost] = []
+def _feasible(config: ExperimentConfig, space: SearchSpace, images: Images | None) -> list[Architecture]:
+    """The sampled members that may be trained. Raises ConfigError for none."""
+    found: list[Architecture] = []
     nearest: tuple[float, str] | None = None
     for number in range(FEASIBILITY_SAMPLES):
-        graph = space.graph(space.sample(generator(config.seed, number, Purpose.FEASIBLE)))
+        member = space.sample(generator(config.seed, number, Purpose.FEASIBLE))
+        graph = space.graph(member)
         if not graph.is_connected:
             continue
-        about = cost(graph, splits.input_shape, splits.num_classes)
-        broken = violations(config, about)
-        if not broken:
-            found.append(about)
+        about = None if images is None else cost(graph, *images)
+        broken = [] if about is None else violations(config, about)
+        if about is None or not broken:
+            found.append(member)
             continue
         miss = sum(_distance(config, about))
         if nearest is None or miss < nearest[0]:
@@ -131,9 +183,7 @@ def _feasible(config: ExperimentConfig, space: SearchSpace, splits: Splits) -> t
             f"space.constraints: none of {FEASIBILITY_SAMPLES} sampled members satisfies them; {hint}. "
             "Widen the constraints or the domains"
         )
-    low = Cost(params=min(c.params for c in found), flops=min(c.flops for c in found))
-    high = Cost(params=max(c.params for c in found), flops=max(c.flops for c in found))
-    return len(found) / FEASIBILITY_SAMPLES, low, high
+    return found
 
 
 def _distance(config: ExperimentConfig, about: Cost) -> Iterator[float]:
@@ -174,13 +224,7 @@ def new_run(experiment: Experiment, source: Path, run_directory: Path | None) ->
 
 def _absolute(config: ExperimentConfig) -> ExperimentConfig:
     """The experiment with its data paths made absolute, so that it can be resumed from anywhere."""
-    data = config.data
-    paths = {
-        name: str(Path(value).expanduser().absolute())
-        for name in ("path", "test_path")
-        if (value := getattr(data, name)) is not None
-    }
-    return config.model_copy(update={"data": data.model_copy(update=paths)})
+    return config.with_paths(lambda path: str(Path(path).expanduser().absolute()))
 
 
 def environment() -> dict[str, Any]:

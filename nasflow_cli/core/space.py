@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nasflow_cli.core.architecture import Architecture, Half, Value
 from nasflow_cli.core.decode import Decoder, Read
+from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.graph import NetworkGraph, OperationFacts
 from nasflow_cli.core.parameters import Parameter, declare, values_of
 from nasflow_cli.core.space_config import SpaceConfig
@@ -30,7 +31,10 @@ class SearchSpace:
         self._facts = facts
         self._fixed: dict[str, Value] = {}
         self.parameters: dict[str, Parameter] = {}
+        self.domains: dict[str, Domain] = {}
+        """Of every parameter, those with one value included."""
         for parameter in declare(config, facts):
+            self.domains[parameter.name] = parameter.domain
             if parameter.domain.is_fixed:
                 self._fixed[parameter.name] = parameter.domain.choices[0]
             else:

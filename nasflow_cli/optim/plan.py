@@ -33,7 +33,9 @@ class BracketPlan:
 
 
 def rung_budgets(config: BudgetConfig) -> tuple[int, ...]:
-    """The geometric ladder of budgets that ends at the largest: max / eta ** k, rounded, at least min."""
+    """The rungs as given, or the geometric ladder that ends at the largest: max / eta ** k, rounded, at least min."""
+    if config.rungs is not None:
+        return config.rungs
     budgets = [config.max]
     while True:
         lower = round(config.max / config.eta ** len(budgets))
