@@ -26,12 +26,15 @@ import nasflow_cli.execute
 import nasflow_cli.nets
 import nasflow_cli.train.child
 import nasflow_cli.train.data
+import nasflow_cli.train.table
+from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.config import ExperimentConfig, load_experiment
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import EXECUTORS, load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
-from nasflow_cli.core.space import HALVES, SearchSpace
+from nasflow_cli.core.space import SearchSpace
+from nasflow_cli.core.space_config import ConstraintsConfig
 from nasflow_cli.execute.devices import device_slots, usable_cores
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
@@ -48,74 +51,131 @@ from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
 from nasflow_cli.train.data import Splits, load_splits
+from nasflow_cli.train.table import Table
+from nasflow_cli.train.table_check import share_with_a_row, table_mistakes
 
 FEASIBILITY_SAMPLES = 200
 """Members drawn to find one that satisfies the constraints."""
 
 
+Images = tuple[tuple[int, int, int], int]
+"""Channels, height and width of an image, and the number of classes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A checked experiment: its data is readable and its space has members that may be trained."""
+    """A checked experiment: its data is readable and its space has members that may be trained.
+
+    Where scores are looked up, `table` is set and `splits` is not. `images` is what networks are measured on, the shape
+    of an image and the number of classes; None where nobody said so, and then nothing is known of what a member costs.
+    `with_row` is the share of members that may be trained and have a row in the table.
+    """
 
     config: ExperimentConfig
     space: SearchSpace
-    splits: Splits
-    constraints: Constraints
     feasible_share: float
-    cost_range: tuple[Cost, Cost]
+    splits: Splits | None = None
+    table: Table | None = None
+    constraints: Constraints | None = None
+    cost_range: tuple[Cost, Cost] | None = None
+    with_row: float | None = None
 
     def is_feasible(self, graph: NetworkGraph) -> bool:
         """Whether a graph is a member that satisfies every constraint."""
-        return graph.flaw is None and graph.is_connected and not self.constraints.violations(graph)
+        if graph.flaw is not None or not graph.is_connected:
+            return False
+        return self.constraints is None or not self.constraints.violations(graph)
 
 
 def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
     """Read an experiment file, with its plug-ins. Raises ConfigError that lists every mistake with its place."""
-    return load_experiment(path, overrides, load_plugins)
+    return load_experiment(path, overrides, load_plugins, table_mistakes)
 
 
 def check(config: ExperimentConfig) -> Experiment:
     """Check all that can be checked short of training. Raises ConfigError, DataError or MissingError."""
     space = SearchSpace(config.space, operation_facts())
-    for half in HALVES:
-        if not space.half(half):
-            raise ConfigError(f"space: the {half} half has nothing to search; give one of its domains two values")
+    if not space.searched:
+        raise ConfigError("space: there is nothing to search in either half; give one of its domains two values")
     if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
         raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
-    splits = load_splits(config.data)
-    check_input(config, splits.input_shape)
-    constraints = Constraints(config.space.constraints, splits.input_shape, splits.num_classes)
-    share, low, high = _feasible(config, space, constraints)
+    splits = None if config.data is None else load_splits(config.data)
+    table = None if config.table is None else Table.read(config.table)
+    constraints = _constraints(config, splits)
+    members = _feasible(config, space, constraints)
+    costs = [] if constraints is None else [constraints.cost(graph) for _, graph in members]
     return Experiment(
         config=config,
         space=space,
         splits=splits,
+        table=table,
         constraints=constraints,
-        feasible_share=share,
-        cost_range=(low, high),
+        feasible_share=len(members) / FEASIBILITY_SAMPLES,
+        cost_range=_range(costs) if costs else None,
+        with_row=None if table is None else _with_row(table, space, [member for member, _ in members]),
     )
 
 
-def input_of(config: ExperimentConfig) -> tuple[tuple[int, ...], int]:
-    """The shape of one example of the data, and the number of classes. Raises DataError or MissingError."""
-    splits = load_splits(config.data)
-    return splits.input_shape, splits.num_classes
+def input_of(config: ExperimentConfig, splits: Splits | None) -> tuple[tuple[int, ...], int] | None:
+    """The shape of one example and the number of classes: of the data, or of what a table says; None: not known."""
+    if splits is not None:
+        return splits.input_shape, splits.num_classes
+    table = config.table
+    if table is not None and table.input_shape is not None and table.classes is not None:
+        return table.input_shape, table.classes
+    return None
 
 
-def _feasible(config: ExperimentConfig, space: SearchSpace, constraints: Constraints) -> tuple[float, Cost, Cost]:
-    """Share of sampled members that may be trained, and the range of their costs. Raises ConfigError for none."""
-    found: list[Cost] = []
+def load_input(config: ExperimentConfig) -> tuple[tuple[int, ...], int]:
+    """Like `input_of`, reading the data. Raises ConfigError where it is not known, DataError or MissingError."""
+    given = input_of(config, None if config.data is None else load_splits(config.data))
+    if given is None:
+        raise ConfigError("what goes into a network is not known without data; say it with --input")
+    return given
+
+
+def _constraints(config: ExperimentConfig, splits: Splits | None) -> Constraints | None:
+    given = input_of(config, splits)
+    if given is not None:
+        check_input(config, given[0])
+        return Constraints(config.space.constraints, *given)
+    if config.space.constraints != ConstraintsConfig():
+        raise ConfigError("space.constraints: what a member costs is not known without data; remove them")
+    return None
+
+
+def _range(costs: Sequence[Cost]) -> tuple[Cost, Cost]:
+    low, high = (Cost(params=end(c.params for c in costs), flops=end(c.flops for c in costs)) for end in (min, max))
+    return low, high
+
+
+def _with_row(table: Table, space: SearchSpace, members: Sequence[Architecture]) -> float:
+    """Share of the members that have a row. Raises ConfigError when none has."""
+    share, miss = share_with_a_row(table, [space.settings(member) for member in members])
+    if share == 0:
+        raise ConfigError(
+            f"evaluator: none of {len(members)} sampled members has a row in {table.columns.path}; the nearest miss: "
+            f"{miss}. Give the table's words under evaluator.values"
+        )
+    return share
+
+
+def _feasible(
+    config: ExperimentConfig, space: SearchSpace, constraints: Constraints | None
+) -> list[tuple[Architecture, NetworkGraph]]:
+    """The sampled members that may be trained, with their graphs. Raises ConfigError for none."""
+    found: list[tuple[Architecture, NetworkGraph]] = []
     nearest: tuple[float, str] | None = None
     other = "in every one nothing of the input reaches the classifier"
     for number in range(FEASIBILITY_SAMPLES):
-        _, graph = space.sample_member(generator(config.seed, number, Purpose.FEASIBLE))
+        member, graph = space.sample_member(generator(config.seed, number, Purpose.FEASIBLE))
         if graph.flaw is not None:
             other = graph.flaw
         if graph.flaw is not None or not graph.is_connected:
             continue
-        broken = constraints.violations(graph)
+        broken = [] if constraints is None else constraints.violations(graph)
         if not broken:
-            found.append(constraints.cost(graph))
+            found.append((member, graph))
             continue
         miss = sum(violation.distance for violation in broken)
         if nearest is None or miss < nearest[0]:
@@ -126,9 +186,7 @@ def _feasible(config: ExperimentConfig, space: SearchSpace, constraints: Constra
             f"space.constraints: none of {FEASIBILITY_SAMPLES} sampled members satisfies them; {hint}. "
             "Widen the constraints or the domains"
         )
-    low = Cost(params=min(c.params for c in found), flops=min(c.flops for c in found))
-    high = Cost(params=max(c.params for c in found), flops=max(c.flops for c in found))
-    return len(found) / FEASIBILITY_SAMPLES, low, high
+    return found
 
 
 def check_input(config: ExperimentConfig, input_shape: Sequence[int]) -> None:
@@ -168,13 +226,7 @@ def new_run(experiment: Experiment, source: Path, run_directory: Path | None) ->
 
 def _absolute(config: ExperimentConfig) -> ExperimentConfig:
     """The experiment with its data paths made absolute, so that it can be resumed from anywhere."""
-    data = config.data
-    paths = {
-        name: str(Path(value).expanduser().absolute())
-        for name in ("path", "test_path")
-        if (value := getattr(data, name)) is not None
-    }
-    return config.model_copy(update={"data": data.model_copy(update=paths)})
+    return config.with_paths(lambda path: str(Path(path).expanduser().absolute()))
 
 
 def environment() -> dict[str, Any]:

@@ -40,12 +40,13 @@ from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child as _child
+from nasflow_cli.train import table as _table
 from nasflow_cli.train.checkpoint import CheckpointError, load_checkpoint
 from nasflow_cli.train.data import Labelled, Splits, load_splits
 from nasflow_cli.train.protocol import Assignment, Evaluator
 from nasflow_cli.train.trainer import DivergedError, Normalise, scored_weights
 
-REGISTERED = (_inline, _local, _child)
+REGISTERED = (_inline, _local, _child, _table)
 """Imported for the names that they register: a run's configuration may use any of them."""
 
 TOLERANCE = 1e-4
@@ -112,6 +113,11 @@ def export_best(
     place = run.export if out is None else out
     check_place(place)
     config = load_experiment(run.resolved_config, (), load_plugins)
+    if config.table is not None:
+        raise ConfigError(
+            f"{run.root} searched a table of results: nothing was trained, so there is no network to export; see "
+            "`nasflow show` for the best architecture, and train it with `evaluator: train`"
+        )
     history = history_of(read_events(run.journal), run.journal)
     best = history.best()
     if best is None:
@@ -120,7 +126,7 @@ def export_best(
         )
     trial, result = best
     found = _checkpointed(run, trial, config, tell)
-    splits = load_splits(config.data)
+    splits = load_splits(config.images)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
     if found is not None and not _fits(graph, splits, found):
         tell(f"trial {trial.number}: its checkpoint is of another network")
@@ -278,14 +284,14 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
         "classes": list(splits.classes),
         "split": {
             # Paths stay out: they say where the data lay on one machine.
-            **config.data.model_dump(mode="json", exclude={"path", "test_path", "augment"}),
+            **config.images.model_dump(mode="json", exclude={"path", "test_path", "augment"}),
             "num_train": len(splits.train),
             "test_indices": None if splits.test_indices is None else list(splits.test_indices),
         },
         **{name: {"accuracy": measured.accuracies[name], "num_images": sizes[name]} for name in sizes},
         "training": {
             **config.training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
-            "augment": config.data.augment.model_dump(mode="json"),
+            "augment": config.images.augment.model_dump(mode="json"),
         },
         "verification": {
             "max_abs_difference": measured.max_abs_difference,
@@ -304,7 +310,7 @@ def _sha256(path: Path) -> str:
 def _title(export: Exportable) -> str:
     return (
         f"The network of trial {export.trial.number} of the search {export.config.name!r}, trained for "
-        f"{export.trial.budget} epochs on {export.config.data.source}."
+        f"{export.trial.budget} epochs on {export.config.images.source}."
     )
 
 
@@ -320,9 +326,9 @@ def _checkpointed(
         if checkpoint.epoch == trial.budget:
             return scored_weights(checkpoint.tensors)
         why = f"it has {checkpoint.epoch} of {trial.budget} epochs"
-    if config.evaluator != "train":
+    if config.evaluator_name != "train":
         raise ConfigError(
-            f"{run.root}: trial {trial.number} has no weights ({why}), and the evaluator {config.evaluator!r} "
+            f"{run.root}: trial {trial.number} has no weights ({why}), and the evaluator {config.evaluator_name!r} "
             "trains none, so there is nothing to export"
         )
     tell(f"trial {trial.number}: its checkpoint cannot be used ({why})")
@@ -333,7 +339,7 @@ def _train_again(config: ExperimentConfig, trial: Trial, device: torch.device) -
     """Train a trial from its first epoch, which gives what its chain of promotions gave; in a folder that goes."""
     with tempfile.TemporaryDirectory(prefix="nasflow-") as folder:
         run = RunDirectory(Path(folder))
-        evaluator: Evaluator = EVALUATORS[config.evaluator].make(config, run, device)
+        evaluator: Evaluator = EVALUATORS[config.evaluator_name].make(config, run, device)
         assignment = Assignment.of(trial, (trial.number,))
         try:
             evaluator(assignment, lambda: False)

@@ -7,11 +7,11 @@ With --check it writes nothing and exits with 1 when either file is not what it 
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
+from inspect import cleandoc
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.domain import Domain
+from nasflow_cli.core.evaluator_config import Word
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -60,9 +61,15 @@ def kind(field: FieldInfo) -> str:
     annotation = field.annotation
     if annotation is Domain:
         return "domain"
-    if get_origin(annotation) is tuple:
-        return "list of words"
+    if annotation == Word | None:
+        return "value or null"
+    if get_origin(annotation) in (tuple, dict):
+        is_mapping, inside = get_origin(annotation) is dict, str(get_args(annotation))
+        return "mapping" if is_mapping else "list of whole numbers" if "int" in inside else "list of words"
     options = [argument for argument in get_args(annotation) if argument is not type(None)]
+    if options and get_origin(options[0]) is Annotated:  # a list or a value with conditions of its own
+        field = FieldInfo.from_annotation(get_args(options[0])[0])
+        return kind(field) + (" or null" if type(None) in get_args(annotation) else "")
     if options and all(isinstance(option, (str, int)) for option in options):
         return " or ".join(f"`{option}`" for option in options)
     plain = options[0] if options else annotation
@@ -90,7 +97,7 @@ def reference() -> str:
             if inner_model(field.annotation)[0] is None
         ]
         title = f"## `{path}`" if path else "## Top level"
-        parts.append(f"{title}\n\n{inspect.cleandoc(model.__doc__ or '')}\n")
+        parts.append(f"{title}\n\n{cleandoc(model.__doc__ or '')}\n")
         if rows:
             parts.append("| key | value | default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)

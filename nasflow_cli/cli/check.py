@@ -31,44 +31,69 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
     from nasflow_cli import assemble  # noqa: PLC0415
     from nasflow_cli.optim.plan import planned_brackets, turn_phase  # noqa: PLC0415
 
-    config, splits, space = experiment.config, experiment.splits, experiment.space
+    config, space = experiment.config, experiment.space
     brackets = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
-    low, high = experiment.cost_range
+    low, high = experiment.cost_range or (None, None)
     # A checkpoint holds the weights, their average and one or two moments, 4 bytes each; each open rung keeps some.
     copies = 3 if config.training.optimizer == "sgd" else 4
     kept = max(plan.counts[0] for _, plan in brackets) + len(assemble.slots(config)) + 3
     return {
         "schema_version": 1,
         "name": config.name,
-        "data": {
-            "source": config.data.source,
-            "shape": list(splits.input_shape),
-            "classes": splits.num_classes,
-            "train": len(splits.train),
-            "validation": len(splits.validation),
-            "test": len(splits.test),
-        },
+        "data": _data(experiment),
+        "table": _table(experiment),
         "space": {
             "structure": space.size("structure"),
             "operators": space.size("operators"),
             "feasible_share": experiment.feasible_share,
-            "params": [low.params, high.params],
-            "flops": [low.flops, high.flops],
+            "params": None if low is None or high is None else [low.params, high.params],
+            "flops": None if low is None or high is None else [low.flops, high.flops],
         },
         "brackets": [
-            {"turn": turn, "phase": turn_phase(turn), "counts": list(plan.counts), "budgets": list(plan.budgets)}
+            {
+                "turn": turn,
+                "phase": turn_phase(turn, space.searched),
+                "counts": list(plan.counts),
+                "budgets": list(plan.budgets),
+            }
             for turn, plan in brackets
         ],
         "trials": sum(plan.num_trials for _, plan in brackets),
         "children": sum(plan.counts[0] for _, plan in brackets),
         "epochs": sum(plan.num_epochs for _, plan in brackets),
         "workers": [slot.name for slot in assemble.slots(config)],
-        "disk_bytes": kept * copies * 4 * high.params,
+        "disk_bytes": 0 if config.table is not None or high is None else kept * copies * 4 * high.params,
+    }
+
+
+def _data(experiment: Experiment) -> dict[str, Any] | None:
+    splits = experiment.splits
+    if splits is None:
+        return None
+    return {
+        "source": experiment.config.images.source,
+        "shape": list(splits.input_shape),
+        "classes": splits.num_classes,
+        "train": len(splits.train),
+        "validation": len(splits.validation),
+        "test": len(splits.test),
+    }
+
+
+def _table(experiment: Experiment) -> dict[str, Any] | None:
+    table = experiment.table
+    if table is None:
+        return None
+    return {
+        "path": str(table.columns.path),
+        "rows": len(table.rows),
+        "budgets": sorted(table.config.scores),
+        "with_row": experiment.with_row,
     }
 
 
 def _text(plan: dict[str, Any]) -> str:
-    data, space = plan["data"], plan["space"]
+    space = plan["space"]
     sizes = [count(space[half]) if space[half] is not None else "continuous" for half in ("structure", "operators")]
     turns = [
         f"    turn {b['turn'] + 1:<3} {b['phase']:<10} "
@@ -77,19 +102,47 @@ def _text(plan: dict[str, Any]) -> str:
     ]
     if len(turns) > 8:
         turns = [*turns[:6], f"    ... {len(turns) - 7} more ...", turns[-1]]
-    an_input = "an image" if len(data["shape"]) == 3 else "a vector"
     return "\n".join(
         [
             f"{plan['name']}: the experiment is valid",
-            f"  data      {data['source']}, {input_shape(data['shape'])}, {data['classes']} classes; "
-            f"{data['train']} train, {data['validation']} validation, {data['test']} test (never seen by the search)",
+            *_source_text(plan),
             f"  space     {sizes[0]} structures x {sizes[1]} operator settings; "
             f"{space['feasible_share']:.0%} of sampled members may be trained",
-            f"            {count(space['params'][0])} to {count(space['params'][1])} parameters, "
-            f"{count(space['flops'][0])} to {count(space['flops'][1])} FLOPs {an_input} (2 per multiply-add)",
-            f"  plan      {plan['trials']} trials of {plan['children']} networks, {plan['epochs']} epochs",
+            *_cost_text(space),
+            f"  plan      {plan['trials']} trials of {plan['children']} networks"
+            + ("" if plan["table"] else f", {plan['epochs']} epochs"),
             *turns,
             f"  workers   {', '.join(plan['workers'])}",
-            f"  disk      up to about {count(plan['disk_bytes'])}B of checkpoints at a time",
+            *(
+                []
+                if plan["table"]
+                else [f"  disk      up to about {count(plan['disk_bytes'])}B of checkpoints at a time"]
+            ),
         ]
     )
+
+
+def _source_text(plan: dict[str, Any]) -> list[str]:
+    data, table = plan["data"], plan["table"]
+    lines = []
+    if data:
+        lines.append(
+            f"  data      {data['source']}, {input_shape(data['shape'])}, {data['classes']} classes; "
+            f"{data['train']} train, {data['validation']} validation, {data['test']} test (never seen by the search)"
+        )
+    if table:
+        budgets = ", ".join(str(budget) for budget in table["budgets"])
+        lines.append(
+            f"  table     {table['path']}: {table['rows']} rows, scores at {budgets}; {table['with_row']:.0%} of the "
+            "sampled members have a row"
+        )
+    return lines
+
+
+def _cost_text(space: dict[str, Any]) -> list[str]:
+    if space["params"] is None:
+        return []
+    return [
+        f"            {count(space['params'][0])} to {count(space['params'][1])} parameters, "
+        f"{count(space['flops'][0])} to {count(space['flops'][1])} FLOPs an example (2 per multiply-add)"
+    ]

@@ -48,7 +48,7 @@ def space(
     experiment = assemble.load(config, overrides or [])
     if draw is not None and not draw.absolute().parent.is_dir():
         raise ConfigError(f"--draw: there is no folder {draw.absolute().parent}; make it first")
-    given = _shape(shape) if shape is not None else assemble.input_of(experiment)
+    given = _shape(shape) if shape is not None else assemble.load_input(experiment)
     assemble.check_input(experiment, given[0])
     found = survey.survey(experiment, *given, num_samples=max(survey.NUM_SAMPLES, sample))
     emit(_document(experiment, found, given, sample) if as_json else _text(experiment, found, given, sample))

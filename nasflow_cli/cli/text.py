@@ -60,4 +60,5 @@ def network(structure: Mapping[str, Any], operators: Mapping[str, Any]) -> str:
     ]
     operations = [str(value) for name, value in operators.items() if name.endswith(".operation")]
     others = sorted({str(value) for name, value in operators.items() if not name.endswith(".operation")})
-    return f"[{' '.join(parts)}] {' '.join(operations)} ({', '.join(others)})"
+    shown = [f"[{' '.join(parts)}]"] if parts else []
+    return " ".join([*shown, *operations, *([f"({', '.join(others)})"] if others else [])])

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.evaluator_config import BRANCHES, EvaluatorField, TableConfig
 from nasflow_cli.core.load import Document, Where, read_yaml, with_overrides, write_yaml
 from nasflow_cli.core.registry import DATASETS, EVALUATORS, EXECUTORS, Registry, nearest
 from nasflow_cli.core.space_config import Section, SpaceConfig
+
+Mistake = tuple[Where, str]
+"""Where in the document, and what is wrong there."""
 
 
 def _name_in(registry: Registry[Any]) -> AfterValidator:
@@ -26,6 +39,18 @@ def _name_in(registry: Registry[Any]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _data_where_needed(data: DataConfig | None, info: ValidationInfo) -> DataConfig | None:
+    if "evaluator" not in info.data:
+        return data  # it has a mistake of its own
+    evaluator = info.data["evaluator"]
+    is_table = isinstance(evaluator, TableConfig)
+    if data is None and not is_table and EVALUATORS[evaluator].facts.get("data", True):
+        raise PydanticCustomError("missing", "this key is needed and missing")
+    if data is not None and is_table:
+        raise ValueError("the evaluator 'table' reads no images; remove this section")
+    return data
 
 
 class AugmentConfig(Section):
@@ -46,7 +71,11 @@ class DataConfig(Section):
     """
 
     source: Annotated[str, _name_in(DATASETS)]
-    path: str | None = Field(default=None, description="File or folder; relative paths start at the working directory.")
+    path: str | None = Field(
+        default=None,
+        description="File or folder; a relative path starts at the working directory or, where nothing is there, at "
+        "the folder of the experiment file.",
+    )
     test_path: str | None = Field(default=None, description="Test data, where it is a file or folder of its own.")
     target: str | None = Field(default=None, description="Tables only: the column of the classes; null: the last one.")
     ignore: tuple[str, ...] = Field(
@@ -83,15 +112,38 @@ class DataConfig(Section):
         return self
 
 
+def _either_way(schema: dict[str, Any]) -> None:
+    """Tell editors that `rungs` stand for `min` and `max`."""
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["rungs"]}]
+
+
 class BudgetConfig(Section):
-    """Hyperband's budgets (Li et al. 2018, section 3), in epochs."""
+    """Hyperband's budgets (Li et al. 2018, section 3), in epochs: `min` and `max`, or all of them as `rungs`."""
+
+    model_config = ConfigDict(json_schema_extra=_either_way)
 
     min: int = Field(ge=1)
     max: int = Field(ge=1)
-    eta: int = Field(default=3, ge=2)
+    eta: int = Field(default=3, ge=2, description="One in so many goes on to the next rung.")
+    # The tuple is not strict: what `_ends` has looked at is no JSON to pydantic any more, and holds lists.
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None,
+        description="The budgets themselves, rising, where they are no powers of `eta` apart; `min` and `max` follow.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ends(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(raw.get("rungs"), list) or not raw["rungs"]:
+            return raw
+        return {"min": raw["rungs"][0], "max": raw["rungs"][-1], **raw}
 
     @model_validator(mode="after")
     def _ordered(self) -> BudgetConfig:
+        if self.rungs is not None and list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError("the rungs rise: write each once, the smallest first")
+        if self.rungs is not None and (self.min, self.max) != (self.rungs[0], self.rungs[-1]):
+            raise ValueError("the rungs are the budgets; leave out `min` and `max`")
         if self.min > self.max:
             raise ValueError(f"min ({self.min}) is above max ({self.max})")
         return self
@@ -199,23 +251,53 @@ class ExperimentConfig(Section):
         default=(), description="Modules to import for their registrations. This runs their code."
     )
     runs: str = Field(default="runs", description="Folder that run directories are made in.")
-    data: DataConfig
+    # Before `data`, which is checked knowing what evaluates.
+    evaluator: EvaluatorField = "train"
+    data: Annotated[DataConfig | None, AfterValidator(_data_where_needed)] = Field(default=None, validate_default=True)
     space: SpaceConfig
     search: SearchConfig
-    evaluator: Annotated[str, _name_in(EVALUATORS)] = "train"
     training: TrainingConfig = TrainingConfig()
     executor: ExecutorConfig = ExecutorConfig()
 
     def identity(self) -> str:
         """Hash of all that decides which trials are proposed and how they score; where and how they run is left out."""
         value = self.model_dump(mode="json", exclude={"name", "runs", "executor"})
-        for moved in ("path", "test_path"):
-            value["data"].pop(moved)
+        for section in (value["data"], value["evaluator"]):
+            for moved in ("path", "test_path"):
+                if isinstance(section, dict):
+                    section.pop(moved, None)
         for operational in ("trials", "time_limit_s"):
             value["search"].pop(operational)
         value["training"].pop("checkpoint_every_s")
         # The order of the cells counts: parameters are declared, and so drawn, in it.
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+    @property
+    def evaluator_name(self) -> str:
+        """The name that the evaluator is registered under."""
+        return self.evaluator if isinstance(self.evaluator, str) else self.evaluator.kind
+
+    @property
+    def table(self) -> TableConfig | None:
+        """The table that scores are looked up in, if they are."""
+        return self.evaluator if isinstance(self.evaluator, TableConfig) else None
+
+    @property
+    def images(self) -> DataConfig:
+        """The `data` section. Raises ConfigError where there is none, as with a table of results."""
+        if self.data is None:
+            raise ConfigError(f"the evaluator {self.evaluator_name!r} reads no images, which this needs; add `data:`")
+        return self.data
+
+    def with_paths(self, place: Callable[[str], str]) -> ExperimentConfig:
+        """The experiment with each of its paths to data replaced by what `place` says."""
+        data, evaluator = self.data, self.evaluator
+        if data is not None:
+            given = {name: getattr(data, name) for name in ("path", "test_path")}
+            data = data.model_copy(update={name: place(path) for name, path in given.items() if path is not None})
+        if isinstance(evaluator, TableConfig):
+            evaluator = evaluator.model_copy(update={"path": place(evaluator.path)})
+        return self.model_copy(update={"data": data, "evaluator": evaluator})
 
     def to_yaml(self) -> str:
         """Return the experiment with every default written out."""
@@ -223,17 +305,36 @@ class ExperimentConfig(Section):
 
 
 def load_experiment(
-    path: Path, overrides: Sequence[str], load_plugins: Callable[[Sequence[str]], None]
+    path: Path,
+    overrides: Sequence[str],
+    load_plugins: Callable[[Sequence[str]], None],
+    find_mistakes: Callable[[ExperimentConfig], Iterable[Mistake]] = lambda _: (),
 ) -> ExperimentConfig:
     """Read an experiment. Plug-ins are loaded first, since they register names that the rest may use.
 
+    A relative path to data is taken from the working directory or, when nothing is there, from the folder of the
+    experiment. `find_mistakes` says what is wrong with an experiment that is whole in itself.
     Raises ConfigError with one line a mistake, each with its place.
     """
     document = with_overrides(read_yaml(path), overrides)
     plugins = document.data.get("plugins")
     if isinstance(plugins, list) and all(isinstance(module, str) for module in plugins):
         load_plugins(plugins)
-    return validate(document)
+    config = validate(document).with_paths(lambda given: _beside(path.parent, given))
+    mistakes = list(find_mistakes(config))
+    if mistakes:
+        raise ConfigError("\n".join(_located(document, where, message) for where, message in mistakes))
+    return config
+
+
+def _beside(folder: Path, given: str) -> str:
+    """A path as given, or beside the experiment file when only there is something."""
+    try:
+        if Path(given).expanduser().exists() or not (folder / given).exists():
+            return given
+    except (OSError, ValueError, RuntimeError):
+        return given  # whoever reads it says what is wrong with it
+    return str(folder / given)
 
 
 def validate(document: Document) -> ExperimentConfig:
@@ -252,9 +353,8 @@ def _is_echo(item: Any) -> bool:
 
 
 def _explain(document: Document, item: Any) -> str:
-    where: Where = tuple(step for step in item["loc"] if not (isinstance(step, str) and step.startswith("function-")))
+    where: Where = tuple(step for step in item["loc"] if not _is_made_up(step))
     kind, message = item["type"], item["msg"].removeprefix("Value error, ")
-    name = ".".join(str(step) for step in where)
     if kind == "extra_forbidden":
         known = _fields_at(where[:-1])
         message = f"unknown key{nearest(str(where[-1]), known)}"
@@ -266,6 +366,16 @@ def _explain(document: Document, item: Any) -> str:
         message = "at least one entry is needed"
     elif kind != "value_error":
         message = f"{message[0].lower()}{message[1:]}, not {json.dumps(item['input'])[:60]}"
+    return _located(document, where, message)
+
+
+def _is_made_up(step: str | int) -> bool:
+    """Whether a step of a place is pydantic's, and not in the document."""
+    return isinstance(step, str) and (step.startswith("function-") or step in (*BRANCHES, "[key]"))
+
+
+def _located(document: Document, where: Where, message: str) -> str:
+    name = ".".join(str(step) for step in where)
     return f"{document.at(where)}: {name}: {message}" if name else f"{document.at(where)}: {message}"
 
 
@@ -274,8 +384,16 @@ def _fields_at(where: Where) -> list[str]:
     for step in where:
         if isinstance(model, type) and issubclass(model, BaseModel):
             field = model.model_fields.get(str(step))
-            model = field.annotation if field else None
+            model = _model_among(field.annotation) if field else None
         else:
             inner = [argument for argument in get_args(model) if argument is not str and argument is not Ellipsis]
             model = inner[-1] if inner else None
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_among(annotation: Any) -> Any:
+    """The model, where it is one of several ways to write a value; else the annotation itself."""
+    if get_origin(annotation) in (dict, tuple):
+        return annotation
+    inside = [_model_among(each) for each in get_args(annotation)]
+    return next((each for each in inside if isinstance(each, type) and issubclass(each, BaseModel)), annotation)

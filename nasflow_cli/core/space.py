@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nasflow_cli.core.architecture import Architecture, Half, Value
 from nasflow_cli.core.cells import Read
 from nasflow_cli.core.decode import Decoder
+from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.graph import NetworkGraph, OperationFacts
 from nasflow_cli.core.parameters import Parameter, declare
 from nasflow_cli.core.space_config import SpaceConfig
@@ -32,7 +33,10 @@ class SearchSpace:
         self.facts = facts
         self._fixed: dict[str, Value] = {}
         self.parameters: dict[str, Parameter] = {}
+        self.domains: dict[str, Domain] = {}
+        """Of every parameter, those with one value included."""
         for parameter in declare(config, facts):
+            self.domains[parameter.name] = parameter.domain
             if parameter.domain.is_fixed:
                 self._fixed[parameter.name] = parameter.domain.choices[0]
             else:
@@ -41,6 +45,11 @@ class SearchSpace:
     def half(self, half: Phase) -> tuple[Parameter, ...]:
         """The searched parameters of one half, in the order in which they are declared."""
         return tuple(parameter for parameter in self.parameters.values() if parameter.half == half)
+
+    @property
+    def searched(self) -> tuple[Phase, ...]:
+        """The halves that have something to search; the search of any other takes no turns."""
+        return tuple(half for half in HALVES if self.half(half))
 
     def size(self, half: Phase) -> int | None:
         """Number of settings of one half, each counted once for all that the other half may be; None if continuous."""
@@ -55,6 +64,18 @@ class SearchSpace:
         """The graph of a member. Raises KeyError when the architecture lacks a parameter that it needs."""
         values = {**architecture.structure, **architecture.operators}
         return self.decode(values.__getitem__)
+
+    def settings(self, architecture: Architecture) -> dict[str, Value]:
+        """Every parameter that the member depends on, also if it has one value. Raises KeyError as `graph` does."""
+        values = {**self._fixed, **architecture.structure, **architecture.operators}
+        used: dict[str, Value] = {}
+
+        def read(name: str) -> Value:
+            used[name] = values[name]
+            return used[name]
+
+        Decoder(self.config, self.facts, read).network()
+        return used
 
     def member(self, *sources: Half) -> tuple[Architecture, NetworkGraph]:
         """The member whose parameters are taken from the first source that names them, and its graph.

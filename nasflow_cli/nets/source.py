@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from nasflow_cli import __version__
-from nasflow_cli.core.graph import Block, Node
+from nasflow_cli.core.graph import Block, Cell, Node
 from nasflow_cli.nets.builder import CellModule, Network
 from nasflow_cli.nets.constructors import LINE_LENGTH, Constructors, quoted
 from nasflow_cli.nets.definitions import Definitions
@@ -263,7 +263,7 @@ def _assignment(constructors: Constructors, name: str, module: nn.Module) -> str
 
 def _forward(network: Network, unit: str) -> Iterator[str]:
     """The lines of each cell, under a comment that says where it stands."""
-    looks_back = any(block.cell.num_inputs > 1 for block in network.graph.blocks)
+    looks_back = any(_reads_before(block.cell) for block in network.graph.blocks)
     cells = zip(_copies(network), _cells(network), strict=True)
     for number, ((block, copy, cell), (names, _)) in enumerate(cells):
         if cell.cell.passes_on and not looks_back:
@@ -280,6 +280,13 @@ def _forward(network: Network, unit: str) -> Iterator[str]:
         yield "\n".join(lines)
 
 
+def _reads_before(cell: Cell) -> bool:
+    """Whether anything of the cell reads what the cell before the last one gave."""
+    return cell.num_inputs > 1 and any(
+        1 in values for values in (cell.output, cell.added, *(n.inputs for n in cell.nodes))
+    )
+
+
 def _cell_lines(cell_module: CellModule, names: Sequence[str], result: str) -> Iterator[str]:
     cell = cell_module.cell
     leaving = cell.output + cell.added
@@ -290,8 +297,7 @@ def _cell_lines(cell_module: CellModule, names: Sequence[str], result: str) -> I
     if not leaving:
         yield f"{_BODY}{result} = x.mul(0.0)  # nothing leaves this cell"
     elif cell.join == "concat" and len(cell.output) > 1:
-        joined = f"torch.cat([{', '.join(_terms(cell_module, cell.output))}], 1)"
-        yield _sum(f"{_BODY}{result} = ", [joined, *_terms(cell_module, cell.added)], "")
+        yield from _concatenation(result, _terms(cell_module, cell.output), _terms(cell_module, cell.added))
     elif not only_last:
         yield _sum(f"{_BODY}{result} = ", _terms(cell_module, leaving), "")
 
@@ -304,6 +310,25 @@ def _terms(cell_module: CellModule, values: Sequence[int], reader: Node | None =
     names += [f"node{number}" for number in range(1, len(cell.nodes) + 1)]
     wanted = cell.in_width(reader, widths) if reader is not None and cell.cut else None
     return [f"{names[v]}[:, :{wanted}]" if wanted is not None and widths[v] > wanted else names[v] for v in values]
+
+
+def _concatenation(result: str, parts: Sequence[str], added: Sequence[str]) -> Iterator[str]:
+    """A concatenation to which terms are added, in one statement where one line is enough."""
+    listed = f"[{', '.join(parts)}]"
+    line = f"{_BODY}{result} = {' + '.join([f'torch.cat({listed}, 1)', *added])}"
+    if len(line) <= LINE_LENGTH:
+        yield line
+        return
+    inner = f"{_BODY}    "
+    if len(f"{inner}{listed},") > LINE_LENGTH:
+        listed = "[\n" + "".join(f"{inner}    {part},\n" for part in parts) + f"{inner}]"
+    short = f"{inner}{listed}, 1"
+    inside = short if len(short) <= LINE_LENGTH else f"{inner}{listed},\n{inner}1,"
+    name = "joined" if added else result
+    alone = f"{_BODY}{name} = torch.cat([{', '.join(parts)}], 1)"
+    yield alone if len(alone) <= LINE_LENGTH else f"{_BODY}{name} = torch.cat(\n{inside}\n{_BODY})"
+    if added:
+        yield _sum(f"{_BODY}{result} = ", [name, *added], "")
 
 
 def _sum(start: str, terms: Sequence[str], end: str) -> str:

@@ -1,8 +1,8 @@
 """Two BOHBs take turns (GNAS, section 3.3): while one searches its half, the other half is held at what elites have.
 
-`ask` proposes and never runs, prints or writes. What it proposes is a function of the configuration, the history and
-the trial's number. It follows the history event by event, a resumed one exactly as a live one, so there is no state to
-save.
+A half with nothing to search takes no turns: all of them are the other's. `ask` proposes and never runs, prints or
+writes. What it proposes is a function of the configuration, the history and the trial's number. It follows the history
+event by event, a resumed one exactly as a live one, so there is no state to save.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nasflow_cli.core.trial import History, Phase, Proposal, Result, Trial
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.brackets import Bracket, SlotId
 from nasflow_cli.optim.fidelity import on_one_scale
-from nasflow_cli.optim.plan import planned_brackets
+from nasflow_cli.optim.plan import planned_brackets, turn_phase
 from nasflow_cli.optim.proposals import Candidate, ExhaustedError, Proposer, Ranker
 
 
@@ -188,7 +188,8 @@ class Alternating:
         if len(self._brackets) == len(self._plan) or self._exhausted:
             return None
         turn, plan = self._plan[len(self._brackets)]
-        bracket = Bracket(len(self._brackets), turn, plan, lambda budget: self._make(bracket, budget))
+        phase = turn_phase(turn, self.space.searched)
+        bracket = Bracket(len(self._brackets), turn, phase, plan, lambda budget: self._make(bracket, budget))
         self._brackets.append(bracket)
         self._open.append(bracket)
         return bracket

@@ -10,8 +10,8 @@ from hpbandster.core.dispatcher import Job
 from hpbandster.optimizers.iterations.successivehalving import SuccessiveHalving
 from numpy.typing import NDArray
 
-from nasflow_cli.core.trial import Result, Trial
-from nasflow_cli.optim.plan import BracketPlan, turn_phase
+from nasflow_cli.core.trial import Phase, Result, Trial
+from nasflow_cli.optim.plan import BracketPlan
 
 SlotId = tuple[int, int, int]
 
@@ -32,10 +32,10 @@ class StableHalving(SuccessiveHalving):  # type: ignore[misc]
 class Bracket:
     """A running bracket: hpbandster's SuccessiveHalving, told of our trials and results."""
 
-    def __init__(self, number: int, turn: int, plan: BracketPlan, propose: Callable[[int], Any]) -> None:
+    def __init__(self, number: int, turn: int, phase: Phase, plan: BracketPlan, propose: Callable[[int], Any]) -> None:
         self.number = number
         self.turn = turn
-        self.phase = turn_phase(turn)
+        self.phase = phase
         self.plan = plan
         self._halving = StableHalving(
             HPB_iter=number,

@@ -33,7 +33,9 @@ class BracketPlan:
 
 
 def rung_budgets(config: BudgetConfig) -> tuple[int, ...]:
-    """The geometric ladder of budgets that ends at the largest: max / eta ** k, rounded, at least min."""
+    """The rungs as given, or the geometric ladder that ends at the largest: max / eta ** k, rounded, at least min."""
+    if config.rungs is not None:
+        return config.rungs
     budgets = [config.max]
     while True:
         lower = round(config.max / config.eta ** len(budgets))
@@ -54,15 +56,19 @@ def hyperband(config: BudgetConfig) -> tuple[BracketPlan, ...]:
     return tuple(plans)
 
 
-def turn_phase(turn: int) -> Phase:
-    """Whose turn it is. The search of structures begins."""
-    return "structure" if turn % 2 == 0 else "operators"
+def turn_phase(turn: int, searched: tuple[Phase, ...]) -> Phase:
+    """Whose turn it is. The search of structures begins; where only one half is searched, every turn is its own.
+
+    `searched` names the halves that have something to search, at least one.
+    """
+    return searched[turn % len(searched)]
 
 
 def planned_brackets(config: BudgetConfig, turn_brackets: int, num_trials: int) -> list[tuple[int, BracketPlan]]:
     """The turn and plan of every bracket that fits whole into `num_trials` trials, in order.
 
-    Each search goes through Hyperband's round on its own: its first bracket is the most exploratory one.
+    Each search goes through Hyperband's round on its own: its first bracket is the most exploratory one. The plan does
+    not depend on the space: where only one half is searched, that search takes the turns of both.
     """
     plans, used = hyperband(config), 0
     chosen: list[tuple[int, BracketPlan]] = []

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,13 +20,16 @@ from nasflow_cli.store.run_directory import RunDirectory
 
 SCHEMA_VERSION = 1
 
+MAPPINGS = ("structure", "operators", "metrics")
+"""Fields of a row that hold names and values."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One network at the largest budget (epochs) at which it has a score (higher is better).
 
     `flops` are for one forward pass, two per multiply-add. `seconds` is the wall time of this trial and of all that
-    it went on from.
+    it went on from. `metrics` are the plain numbers that the trial has beside its score.
     """
 
     rank: int
@@ -40,11 +43,12 @@ class Row:
     phase: Phase
     structure: Half
     operators: Half
+    metrics: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a plain value, fields in the order in which they are declared."""
         value = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**value, "structure": dict(self.structure), "operators": dict(self.operators)}
+        return {**value, **{name: dict(value[name]) for name in MAPPINGS}}
 
 
 def leaderboard_rows(history: History) -> list[Row]:
@@ -71,6 +75,7 @@ def leaderboard_rows(history: History) -> list[Row]:
                 phase=trial.phase,
                 structure=trial.architecture.structure,
                 operators=trial.architecture.operators,
+                metrics={name: value for name, value in result.metrics.items() if math.isfinite(value)},
             )
     return list(rows.values())
 
@@ -81,14 +86,14 @@ def leaderboard_json(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def leaderboard_csv(rows: Sequence[Row]) -> str:
-    """Return the rows as CSV with a header; the two halves are JSON cells, an unknown count is an empty one."""
+    """Return the rows as CSV with a header; halves and metrics are JSON cells, an unknown count is an empty cell."""
     text = io.StringIO()
     table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
     table.writeheader()
     for row in rows:
         cells = row.to_json()
-        for half in ("structure", "operators"):
-            cells[half] = json.dumps(cells[half], separators=(",", ":"))
+        for name in MAPPINGS:
+            cells[name] = json.dumps(cells[name], separators=(",", ":"))
         table.writerow(cells)
     return text.getvalue()
 

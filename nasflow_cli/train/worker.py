@@ -13,10 +13,10 @@ import nasflow_cli.nets
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.registry import EVALUATORS, load_plugins
 from nasflow_cli.store.run_directory import RunDirectory
-from nasflow_cli.train import child
+from nasflow_cli.train import child, table
 from nasflow_cli.train.protocol import Assignment, Evaluator
 
-__all__ = ["child", "make_handler", "nasflow_cli"]
+__all__ = ["child", "make_handler", "nasflow_cli", "table"]
 
 
 def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]:
@@ -24,7 +24,7 @@ def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable
     load_plugins(setup["config"]["plugins"])
     config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    evaluator: Evaluator = EVALUATORS[config.evaluator].make(config, RunDirectory(Path(setup["run"])), device)
+    evaluator: Evaluator = EVALUATORS[config.evaluator_name].make(config, RunDirectory(Path(setup["run"])), device)
 
     def handle(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
         return evaluator(Assignment.from_json(payload), should_stop).to_json()

@@ -87,15 +87,16 @@ CASES: dict[str, tuple[Write, int, list[str]]] = {
         2,
         ["space.constraints", "nothing of the input reaches"],
     ),
-    "a half without a choice": (
+    "no choice anywhere": (
         raw(
             lambda c: (
                 c["space"].update(activation={}, initialisation={}),  # type: ignore[attr-defined]
-                c["space"]["cells"]["body"].update(operations="conv3x3"),  # type: ignore[index]
+                c["space"]["cells"]["body"].update(nodes=1, operations="conv3x3", residual=False),  # type: ignore[index]
+                c["space"].update(stages=[{"cell": "body", "width": 4}]),  # type: ignore[attr-defined]
             )
         ),
         2,
-        ["operators half has nothing to search"],
+        ["nothing to search in either half"],
     ),
     "fewer trials than a bracket": (tiny(search={"trials": 2}), 2, ["search.trials", "first bracket"]),
     "budgets the wrong way round": (tiny(search={"budget": {"min": 5, "max": 2}}), 2, ["search.budget", "above max"]),

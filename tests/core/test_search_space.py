@@ -52,6 +52,15 @@ def test_what_is_drawn_is_a_member(name: str, seed: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(name=names, seed=seeds)
+def test_the_settings_of_a_member_are_its_own_and_those_with_one_value(name: str, seed: int) -> None:
+    space, architecture = drawn(name, seed)
+    found = space.settings(architecture)
+    assert {key: value for key, value in found.items() if key in space.parameters} == merged(architecture)
+    assert "stem.width" in found
+
+
+@settings(max_examples=60, deadline=None)
+@given(name=names, seed=seeds)
 def test_a_member_comes_back_from_the_text_of_its_json(name: str, seed: int) -> None:
     space, architecture = drawn(name, seed)
     read = Architecture.from_json(json.loads(json.dumps(architecture.to_json())))

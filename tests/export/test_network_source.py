@@ -320,7 +320,7 @@ def test_the_source_is_formatted_and_lints_clean(
         "wide": graph_of(Cell(wide, (0,) * 3 + tuple(range(17)))),
         "unread": graph_of(Cell((node("conv1x1", 0),), (2,), num_inputs=2), PAIR),
         "unread_at_all": graph_of(Cell((node("conv1x1", 0),), (2,), num_inputs=2)),
-        **{f"joined{n}": graph_of(Cell(wide, tuple(range(1, n)), join="concat")) for n in range(2, 18)},
+        **{f"joined{n}": graph_of(Cell(wide[: n - 1], tuple(range(1, n)), join="concat")) for n in range(2, 18)},
         **{f"added{n}": graph_of(concat_with(n, n, added=(0,) * 3)) for n in range(2, 18)},
         "many": graph_of(concat_with(16, 16, added=(0,) * 40)),
         **{name: graph_of(*WRITTEN[name]) for name in WRITTEN},

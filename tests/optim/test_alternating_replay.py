@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_search import RANGED, ROOMY, TINY, optimizer, play
+from toy_search import OPERATORS_ALONE, RANGED, ROOMY, TINY, optimizer, play
 
 from nasflow_cli.core.trial import History, Result, Trial
 
-SPACES: dict[str, dict[str, Any]] = {"roomy": ROOMY, "ranged": RANGED, "tiny": TINY}
+SPACES: dict[str, dict[str, Any]] = {"roomy": ROOMY, "ranged": RANGED, "tiny": TINY, "one half": OPERATORS_ALONE}
 
 
 def fails(trial: Trial) -> bool:
@@ -34,7 +34,7 @@ def cut_after(history: History, num_events: int) -> History:
     return beginning
 
 
-RUNS = [("roomy", 1, 0), ("roomy", 3, 0), ("ranged", 3, 0), ("tiny", 3, 0)]
+RUNS = [("roomy", 1, 0), ("roomy", 3, 0), ("ranged", 3, 0), ("tiny", 3, 0), ("one half", 3, 0)]
 
 
 @settings(max_examples=12, deadline=None)

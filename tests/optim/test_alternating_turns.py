@@ -8,7 +8,18 @@ from functools import cache
 from typing import Any
 
 import pytest
-from toy_search import LOPSIDED, RANGED, TINY, merit, optimizer, outcome, play, search_config
+from toy_search import (
+    LOPSIDED,
+    OPERATORS_ALONE,
+    RANGED,
+    STRUCTURE_ALONE,
+    TINY,
+    merit,
+    optimizer,
+    outcome,
+    play,
+    search_config,
+)
 
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Trial
@@ -54,6 +65,20 @@ def test_turns_alternate_between_structure_and_operators() -> None:
     assert {trial.turn: trial.phase for trial in history.trials} == {
         turn: "operators" if turn % 2 else "structure" for turn in range(6)
     }
+
+
+@pytest.mark.parametrize(("space", "phase"), [(STRUCTURE_ALONE, "structure"), (OPERATORS_ALONE, "operators")])
+def test_a_half_with_nothing_to_search_takes_no_turns(space: dict[str, Any], phase: str) -> None:
+    engine = optimizer(space)
+
+    history = play(engine)
+
+    assert len(history.trials) == engine.num_planned == 40
+    assert [trial.phase for trial in history.trials] == [phase] * 40
+    assert sorted({trial.turn for trial in history.trials}) == list(range(6))
+    assert {trial.proposal.source for trial in history.trials} == {"random", "density", "edit", "promotion"}
+    halves = [(trial.architecture.structure, trial.architecture.operators) for trial in history.trials]
+    assert not any(half[phase == "structure"] for half in halves)
 
 
 @pytest.mark.parametrize("scene", SCENES)

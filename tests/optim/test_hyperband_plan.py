@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasflow_cli.core.config import BudgetConfig
+from nasflow_cli.core.space import HALVES
 from nasflow_cli.optim.plan import BracketPlan, hyperband, planned_brackets, rung_budgets, turn_phase
 
 R81 = BudgetConfig(min=1, max=81, eta=3)
@@ -108,12 +109,16 @@ def test_turns_alternate_and_each_search_goes_through_its_own_round(turn_bracket
 
     assert [turn for turn, _ in planned[: 4 * turn_brackets]] == [t for t in range(4) for _ in range(turn_brackets)]
     for phase in ("structure", "operators"):
-        own = [plan for turn, plan in planned if turn_phase(turn) == phase]
+        own = [plan for turn, plan in planned if turn_phase(turn, HALVES) == phase]
         assert own == [hyperband(R81)[i % 5] for i in range(len(own))]
 
 
 def test_structures_go_first() -> None:
-    assert [turn_phase(turn) for turn in range(3)] == ["structure", "operators", "structure"]
+    assert [turn_phase(turn, HALVES) for turn in range(3)] == ["structure", "operators", "structure"]
+
+
+def test_a_search_that_is_alone_takes_every_turn() -> None:
+    assert [turn_phase(turn, ("operators",)) for turn in range(3)] == ["operators"] * 3
 
 
 def test_fewer_trials_than_the_first_bracket_needs_plan_nothing() -> None:

@@ -21,7 +21,7 @@ class Table:
     def __init__(self, plan: BracketPlan = PLAN) -> None:
         fresh = itertools.count()
         self.asked_at: list[int] = []
-        self.bracket = Bracket(4, 0, plan, lambda budget: self.asked_at.append(budget) or next(fresh))
+        self.bracket = Bracket(4, 0, "structure", plan, lambda budget: self.asked_at.append(budget) or next(fresh))
         self.number = itertools.count()
 
     def run(self) -> tuple[SlotId, int, int, int] | None:

@@ -54,6 +54,23 @@ LOPSIDED: dict[str, Any] = {
 }
 """Two structures, and operators without end."""
 
+STRUCTURE_ALONE: dict[str, Any] = {
+    "stem": {"width": [8, 16]},
+    "cells": {"body": {"nodes": [1, 2, 3, 4], "residual": [True, False], "operations": "conv3x3"}},
+    "stages": [{"cell": "body", "width": [8, 16, 32]}],
+}
+OPERATORS_ALONE: dict[str, Any] = {
+    "stem": {"width": 16},
+    "cells": {
+        "cell": {
+            **{"nodes": 3, "edges": "all", "slots": "edges", "output": "last"},
+            "operations": ["none", "skip", "conv1x1", "conv3x3", "avg_pool3x3"],
+        }
+    },
+    "stages": [{"cell": "cell", "width": 16}],
+}
+"""Each has one half with nothing to search; the second is NAS-Bench-201's cell."""
+
 QUICK: dict[str, Any] = {
     "trials": 40,
     "budget": {"min": 1, "max": 9, "eta": 3},

@@ -12,7 +12,10 @@ from nasflow_cli.core.trial import History
 from nasflow_cli.store.leaderboard import leaderboard_csv, leaderboard_json, leaderboard_rows, write_leaderboard
 from nasflow_cli.store.run_directory import RunDirectory
 
-FIELDS = ["rank", "trial", "key", "score", "budget", "params", "flops", "seconds", "phase", "structure", "operators"]
+FIELDS = [
+    *("rank", "trial", "key", "score", "budget", "params", "flops", "seconds", "phase"),
+    *("structure", "operators", "metrics"),
+]
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ def test_counts_are_whole_numbers_or_unknown(history: History) -> None:
 def test_a_count_that_is_not_finite_is_unknown(trial_of, result_of, history_from) -> None:
     history = history_from((trial_of(0), result_of(0, metrics={"params": math.nan, "flops": math.inf})))
     row = leaderboard_rows(history)[0]
-    assert (row.params, row.flops) == (None, None)
+    assert (row.params, row.flops, row.metrics) == (None, None, {})
 
 
 def test_the_json_rows_have_exactly_the_promised_fields(history: History) -> None:
@@ -78,6 +81,7 @@ def test_the_json_rows_have_exactly_the_promised_fields(history: History) -> Non
         **{"rank": 1, "trial": 4, "key": "a", "score": 0.5, "budget": 3, "params": 12, "flops": None, "seconds": 9.0},
         **{"phase": "structure", "structure": {"cells": 2, "wide": True}},
         "operators": {"op": "conv3x3", "rate": 0.5},
+        "metrics": {"params": 12.0},
     }
     assert all(list(row) == FIELDS for row in document["rows"])
 
