@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,7 +129,11 @@ def _members(found: Survey) -> str:
     if members.count is None:
         return "not countable: a parameter is continuous"
     number = f"{members.count:,.0f}" if members.count < 10**9 else f"{members.count:.3g}"
-    return f"{number} (exact)" if members.exact else f"about {members.count:.2g} (estimated, +-{members.error:.0%})"
+    if members.exact:
+        return f"{number} (exact)"
+    if members.error > 0.2:
+        return f"about 10^{math.log10(members.count):.0f} (estimated)"
+    return f"about {members.count:.2g} (estimated, +-{members.error:.1%})"
 
 
 def _range(r: Range) -> str:

@@ -165,7 +165,9 @@ class PredictorConfig(Section):
 
     enabled: bool = True
     min_results: int = Field(default=10, ge=4, description="Results needed before it is first fitted.")
-    refit_every: int = Field(default=5, ge=1, description="New results between fits.")
+    refit_every: int = Field(
+        default=5, ge=1, description="New results between fits; more once a tenth of all results is more."
+    )
     bypass: float = Field(default=0.2, ge=0, le=1, description="Share of slots that it never decides.")
     min_correlation: float = Field(
         default=0.2, ge=-1, le=1, description="It decides only while its measured Kendall tau is at least this."
@@ -177,7 +179,8 @@ class PredictorConfig(Section):
     ensemble: int = Field(default=4, ge=1)
     layers: int = Field(default=3, ge=1)
     width: int = Field(default=32, ge=4)
-    epochs: int = Field(default=60, ge=1)
+    steps: int = Field(default=240, ge=1, description="Steps of a fit, each on a batch of results.")
+    batch_size: int = Field(default=64, ge=2, description="Results in a step.")
     learning_rate: float = Field(default=5e-3, gt=0)
 
 

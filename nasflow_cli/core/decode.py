@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nasflow_cli.core.cells import Placing, Read, Shape, Wiring, adapt_slot, project_slot, wire
@@ -55,7 +55,7 @@ class Decoder:
             dropout=self.config.dropout,
             head_width=head_width,
             order=self.config.activation.order,
-            flaw=self._flaw(),
+            flaw=self._flaw() or _unread(chain.blocks if self.config.prune else chain.simplified),
         )
         if self.config.prune:
             return graph
@@ -173,3 +173,18 @@ def _append(blocks: list[Block], block: Block) -> None:
         blocks[-1] = Block(block.name, block.cell, last.depth + block.depth)
     else:
         blocks.append(block)
+
+
+def _unread(blocks: Sequence[Block]) -> str | None:
+    """Say that some cell's output is read by no later one, as can be where cells read the two before them."""
+    if all(block.cell.num_inputs == 1 for block in blocks):
+        return None
+    cells = [block.cell for block in blocks for _ in range(block.depth)]
+    read = [False] * (len(cells) - 1) + [True]
+    for number in range(len(cells) - 1, 0, -1):
+        cell = cells[number]
+        used = {*cell.output, *cell.added}.union(*(node.inputs for node in cell.nodes))
+        for value in range(cell.num_inputs):
+            # In front of the stem there is nothing: the first cell behind it reads it twice.
+            read[max(number - 1 - value, 0)] |= read[number] and value in used
+    return None if all(read) else f"nothing reads cell {read.index(False)} of the chain"

@@ -94,11 +94,11 @@ def count_members(space: SearchSpace, rng: np.random.Generator, limit: int = 300
         return Members(count=None, exact=True)
     if halves_are_independent(space.config, space.facts):
         return Members(count=math.prod(size for size in sizes if size is not None), exact=True)
-    counted = _counted(space, limit)
-    if counted is not None:
-        return Members(count=counted, exact=True)
     found = [_descend(space, rng) for _ in range(descents)]
     mean = fmean(found)
+    counted = _counted(space, limit) if mean < 3 * limit else None  # only where it may well be few enough
+    if counted is not None:
+        return Members(count=counted, exact=True)
     return Members(count=mean, exact=False, error=pstdev(found) / mean / math.sqrt(descents))
 
 

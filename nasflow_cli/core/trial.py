@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -146,6 +146,7 @@ class History:
         self.trials: list[Trial] = []
         self.results: dict[int, Result] = {}
         self.events: list[Trial | Result] = []
+        self._scored: list[tuple[Trial, Result]] = []
 
     def asked(self, trial: Trial) -> None:
         """Append a trial. Raises ValueError when its number is not the next one."""
@@ -162,6 +163,8 @@ class History:
             raise ValueError(f"a second result for trial {result.trial}")
         self.results[result.trial] = result
         self.events.append(result)
+        if result.score is not None:
+            self._scored.append((self.trials[result.trial], result))
 
     def lineage(self, trial: Trial) -> tuple[int, ...]:
         """The trial, its parent, that one's parent, and so on."""
@@ -174,11 +177,9 @@ class History:
         """Trials without a result, in the order they were asked."""
         return [trial for trial in self.trials if trial.number not in self.results]
 
-    def scored(self) -> Iterator[tuple[Trial, Result]]:
-        """Trials with a score, in the order in which the scores came."""
-        for event in self.events:
-            if isinstance(event, Result) and event.score is not None:
-                yield self.trials[event.trial], event
+    def scored(self) -> Sequence[tuple[Trial, Result]]:
+        """Trials with a score, in the order in which the scores came. Not to be changed."""
+        return self._scored
 
     def best(self) -> tuple[Trial, Result] | None:
         """The trial with the highest score at the largest budget that has one; the earliest of equals."""

@@ -155,7 +155,7 @@ class Picture:
     paint: Callable[[float, float], str]
 
 
-def shelve(pictures: Sequence[Picture], width: float, gap: float) -> Picture:
+def arrange(pictures: Sequence[Picture], width: float, gap: float) -> Picture:
     """Return pictures side by side, in as many rows as they need to be at most `width` pixels wide."""
     places: list[tuple[float, float]] = []
     x = y = row = widest = 0.0

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Literal
 
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph
-from nasflow_cli.draw.boxes import ARROW, GROUND, INK, MUTED, Box, Line, Picture, arrow, shelve
+from nasflow_cli.draw.boxes import ARROW, GROUND, INK, MUTED, Box, Line, Picture, arrange, arrow
 from nasflow_cli.draw.cell import Arrange, cell_picture
 from nasflow_cli.draw.diagram import Diagram, Layout, Route, straight
 from nasflow_cli.draw.graphviz import graphviz
@@ -36,8 +36,8 @@ def network_svg(
     letters = _letters(graph)
     cells = _cells(graph, letters, _by_graphviz if layout == "graphviz" else layered)
     chain = _chain(graph, letters)
-    beside = shelve(cells, max(_PAGE_WIDTH - chain.width - 2 * _MARGIN, 0.0), _GAP)
-    body = shelve([chain, beside], float("inf"), 2 * _GAP) if cells else chain
+    beside = arrange(cells, max(_PAGE_WIDTH - chain.width - 2 * _MARGIN, 0.0), _GAP)
+    body = arrange([chain, beside], float("inf"), 2 * _GAP) if cells else chain
     width = max(body.width, _MIN_WIDTH)
     lines = [Line(text=line, size=19.0, bold=True) for line in wrap(title.split(), width, 19.0, bold=True)]
     lines += [Line(text=line, size=12.0) for note in notes for line in wrap(note.split(), width, 12.0)]
@@ -135,7 +135,7 @@ def _legend(graph: NetworkGraph, width: float) -> Picture:
     items = [_legend_item(kind) for kind in KINDS if kind in used]
     if any(block.cell.added for block in graph.blocks):
         items.append(_legend_item("added to the output"))
-    return shelve(items, width, 18.0)
+    return arrange(items, width, 18.0)
 
 
 def _legend_item(words: str) -> Picture:

@@ -7,6 +7,7 @@ event by event, a resumed one exactly as a live one, so there is no state to sav
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -54,6 +55,7 @@ class Alternating:
         self._scores: dict[object, dict[int, float | None]] = {}
         self._latest: dict[SlotId, int] = {}
         self._known: set[str] = set()
+        self._best: list[Architecture] | None = None
         self._followed = 0
         self._asked: Trial | None = None
         self._replayed: Trial | None = None
@@ -130,12 +132,17 @@ class Alternating:
             self.searches[half].new_result(job)
         self._scores.setdefault(trial.key, {})[trial.budget] = result.score
         self._architectures[trial.key] = trial.architecture
+        self._best = None
         self._open = [each for each in self._open if not each.is_finished]
 
     def _elites(self) -> list[Architecture]:
-        values = on_one_scale(self._scores)
-        best = sorted((key for key in values if np.isfinite(values[key])), key=lambda key: -values[key])
-        return [self._architectures[str(key)] for key in best[: self.config.elites]]
+        """The best architectures, best first; of equals the earlier."""
+        if self._best is None:
+            values = on_one_scale(self._scores)
+            finite = (key for key in values if np.isfinite(values[key]))
+            best = heapq.nsmallest(self.config.elites, finite, key=lambda key: -values[key])
+            self._best = [self._architectures[str(key)] for key in best]
+        return self._best
 
     def _next(self, history: History, number: int) -> Trial | None:
         made: list[Candidate] = []
@@ -200,19 +207,22 @@ class Alternating:
         if self._exhausted:
             raise ExhaustedError
         rng = generator(self.seed, number, Purpose.PROPOSAL)
-        pool = self.proposer.pool(phase, self._elites(), self._known, rng)
+        outlook = self.ranker.outlook(history, number)
+        if outlook.chooses:
+            pool = self.proposer.pool(phase, self._elites(), self._known, rng)
+        else:
+            pool = [self.proposer.one(phase, self._elites(), self._known, rng)]
         judgement = self.ranker.judge(pool, budget, history, number)
-        chosen = self.proposer.choice(phase, pool, rng) if judgement.chosen is None else judgement.chosen
         proposal = Proposal(
-            source=pool[chosen].source,
+            source=pool[judgement.best].source,
             ranked=len(pool),
-            fitted_on=judgement.fitted_on,
-            correlation=judgement.correlation,
-            predicted=judgement.predicted[chosen] if judgement.predicted else None,
-            filtered=judgement.chosen is not None,
-            why=judgement.why,
+            fitted_on=outlook.fitted_on,
+            correlation=outlook.correlation,
+            predicted=judgement.predicted,
+            filtered=outlook.chooses,
+            why=outlook.why,
         )
-        return pool[chosen], proposal
+        return pool[judgement.best], proposal
 
     def _recorded(self, trial: Trial) -> tuple[Candidate, Proposal]:
         """What was proposed then. A recorded promotion means that no new slot could be filled at that moment."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,10 @@ MIN_UNIFORM = 64
 """Uniform draws in a round, however small the pool."""
 
 
+NUM_SINGLES = 16
+"""Draws of the density that are tried, best first, where one candidate is wanted."""
+
+
 class ExhaustedError(Exception):
     """No candidate that is feasible and new could be found."""
 
@@ -40,37 +45,51 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What a ranker says of a pool. `chosen` is None when it leaves the choice to the search."""
+class Outlook:
+    """Whether a ranker will make a choice, and `why`: in a word, as in `core.trial.Proposal`."""
 
-    chosen: int | None
     why: str
+    chooses: bool = False
     fitted_on: int = 0
     correlation: float | None = None
-    predicted: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The `best` of a pool, and what is expected of it in units of the score."""
+
+    best: int
+    predicted: float | None = None
 
 
 class Ranker(Protocol):
-    """Orders candidates before any is trained.
+    """Orders candidates before any is trained. Both methods depend on their arguments alone."""
 
-    `judge` depends on its arguments alone. It may say what it expects of each candidate (in units of the score, at
-    `budget`) whether or not it makes the choice, so that it can be held to it later.
-    """
-
-    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
-        """Judge a pool for trial `number`."""
+    def outlook(self, history: History, number: int) -> Outlook:
+        """Say whether it will make the choice for trial `number`. Only then is a whole pool made for it."""
         ...
 
+    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
+        """Judge a pool for trial `number`, or the one candidate that was chosen without it.
 
-_Draw = tuple[Architecture, NetworkGraph, Source]
+        It says what it expects, at `budget`, in either case, so that it can be held to it later.
+        """
+        ...
 
 
 class NoRanker:
     """Leaves every choice to the search."""
 
-    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
+    def outlook(self, history: History, number: int) -> Outlook:
         """Choose nothing."""
-        return Judgement(chosen=None, why="off")
+        return Outlook(why="off")
+
+    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
+        """Expect nothing."""
+        return Judgement(best=0)
+
+
+_Draw = tuple[Architecture, NetworkGraph, Source]
 
 
 class Proposer:
@@ -107,15 +126,52 @@ class Proposer:
                 return [pool[i] for i in rng.permutation(len(pool))]
         raise ExhaustedError
 
-    def choice(self, phase: Phase, pool: Sequence[Candidate], rng: np.random.Generator) -> int:
-        """The candidate that is taken when no ranker chooses: the one with the best ratio of good to bad density.
+    def one(self, phase: Phase, elites: Sequence[Architecture], known: set[str], rng: np.random.Generator) -> Candidate:
+        """The candidate that is taken when no ranker chooses. Raises ExhaustedError when there is none.
 
-        As in BOHB (Falkner et al. 2018, algorithm 2), a share of the choices stays random.
+        The draw of the good density with the best ratio of good to bad that is feasible and new; as in BOHB (Falkner
+        et al. 2018, algorithm 2), a share of the choices is random.
         """
-        settings = [getattr(candidate.architecture, phase) for candidate in pool]
-        ratios = self.searches[phase].log_ratios(settings)
-        is_random = rng.random() < self.config.random_fraction
-        return 0 if ratios is None or is_random else int(ratios.argmax())
+        for draw in self._singles(phase, elites, rng):
+            architecture, graph, source = draw()
+            key = graph.key()
+            if key not in known and self.is_feasible(graph):
+                return Candidate(architecture=architecture, graph=graph, key=key, source=source)
+        raise ExhaustedError
+
+    def _singles(
+        self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator
+    ) -> Iterator[Callable[[], _Draw]]:
+        """Draws in the order in which they are tried, each made only when it is."""
+        other: Phase = "operators" if phase == "structure" else "structure"
+        if rng.random() >= self.config.random_fraction:
+            for half in self.searches[phase].propose(NUM_SINGLES, rng):
+                yield partial(self._completed, phase, half, "density", elites, self._fills(other, 1, rng), rng)
+        for _ in range(HELD_ROUNDS * MIN_UNIFORM):
+            half = self.space.sample_half(phase, rng)
+            yield partial(self._completed, phase, half, "random", elites, self._fills(other, 1, rng), rng)
+        for _ in range((MAX_ROUNDS - HELD_ROUNDS) * MIN_UNIFORM):
+            yield lambda: (*self.space.sample_member(rng), "random")
+
+    def _fills(self, other: Phase, count: int, rng: np.random.Generator) -> list[dict[str, Value]]:
+        """Values for slots that the held half does not name, from the other search."""
+        return self.searches[other].propose(count, rng) or [self.space.sample_half(other, rng) for _ in range(count)]
+
+    def _completed(
+        self,
+        phase: Phase,
+        half: Mapping[str, Value],
+        source: Source,
+        elites: Sequence[Architecture],
+        fills: Sequence[Mapping[str, Value]],
+        rng: np.random.Generator,
+    ) -> _Draw:
+        """A half beside the other half of an elite."""
+        other: Phase = "operators" if phase == "structure" else "structure"
+        fill = fills[int(rng.integers(len(fills)))]
+        held = getattr(elites[int(rng.integers(len(elites)))], other) if elites else {}
+        rest = {**self.space.sample_half(phase, rng), **self.space.sample_half(other, rng)}
+        return (*self.space.member(half, held, fill, rest), source)
 
     def _uniform(self, rng: np.random.Generator) -> list[_Draw]:
         count = max(self.config.pool, MIN_UNIFORM)
@@ -124,7 +180,7 @@ class Proposer:
     def _draws(self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator) -> list[_Draw]:
         other: Phase = "operators" if phase == "structure" else "structure"
         count = self.config.pool
-        fills = self.searches[other].propose(8, rng) or [self.searches[other].random(rng) for _ in range(8)]
+        fills = self._fills(other, 8, rng)
         num_edits = round(self.config.edit_fraction * count) if elites else 0
         num_random = max(round(self.config.random_fraction * count), 1)
         dense = self.searches[phase].propose(count - num_edits - num_random, rng)
@@ -134,11 +190,6 @@ class Proposer:
             elite = elites[int(rng.integers(len(elites)))]
             draws.append((*self.space.edit_member(elite, phase, rng), "edit"))
         halves: list[tuple[dict[str, Value], Source]] = [(half, "density") for half in dense]
-        halves += [(self.searches[phase].random(rng), "random") for _ in range(num_random)]
-        for half, source in halves:
-            # Slots that the held half does not name take values from the other search.
-            fill = fills[int(rng.integers(len(fills)))]
-            held = getattr(elites[int(rng.integers(len(elites)))], other) if elites else {}
-            rest = {**self.space.sample_half(phase, rng), **self.space.sample_half(other, rng)}
-            draws.append((*self.space.member(half, held, fill, rest), source))
+        halves += [(self.space.sample_half(phase, rng), "random") for _ in range(num_random)]
+        draws += [self._completed(phase, half, source, elites, fills, rng) for half, source in halves]
         return draws

@@ -7,7 +7,7 @@ equal budget (RankNet, Burges et al. 2005), weighted to the better half of a pai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,19 +118,19 @@ class GraphNetworks(nn.Module):
         return values
 
 
-def ranking_loss(values: Tensor, better: Tensor, worse: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean over pairs of log(1 + exp(worse - better)), summed over the members (members, n)."""
-    losses = nn.functional.softplus(values[:, worse] - values[:, better])
-    return (losses * weights).sum() / weights.sum()
+def ranking_loss(values: Tensor, better: Tensor) -> Tensor:
+    """Mean over pairs of log(1 + exp(worse - better)), summed over the members (members, n).
+
+    `better` (n, n) is 1 where the row's score is better than the column's and both can be compared, else 0.
+    """
+    losses = nn.functional.softplus(values[:, None, :] - values[:, :, None])
+    return (losses * better).sum() / better.sum()
 
 
-def comparable_pairs(scores: NDArray[np.float64], budgets: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-    """Pairs (better, worse) of equal budget and different score, and a weight that grows with the better one's rank."""
-    better, worse = np.nonzero((scores[:, None] > scores[None, :]) & (budgets[:, None] == budgets[None, :]))
-    share = (scores[:, None] >= scores[None, :]) & (budgets[:, None] == budgets[None, :])
-    quantile = share.sum(1) / np.maximum((budgets[:, None] == budgets[None, :]).sum(1), 1)
-    weights = torch.from_numpy(quantile[better].astype(np.float32)) ** 2
-    return torch.from_numpy(better), torch.from_numpy(worse), weights
+def comparable(scores: NDArray[np.float64], budgets: NDArray[np.int64]) -> Tensor:
+    """Which results (rows) are better than which (columns) at the same budget: (n, n), 1 or 0."""
+    better = (scores[:, None] > scores[None, :]) & (budgets[:, None] == budgets[None, :])
+    return torch.from_numpy(better.astype(np.float32))
 
 
 class Ensemble:
@@ -162,19 +162,43 @@ def fit(
     config: PredictorConfig,
     seed: int,
 ) -> Ensemble | None:
-    """Fit an ensemble, from `seed` alone. None when no two results can be compared."""
-    better, worse, weights = comparable_pairs(np.array(scores, dtype=np.float64), np.array(budgets, dtype=np.int64))
-    if len(better) == 0:
+    """Fit an ensemble, from `seed` alone. None when no two results can be compared.
+
+    Takes a fixed number of steps over batches of results, so that what a fit costs hardly grows with their number.
+    """
+    all_scores, all_budgets = np.array(scores, dtype=np.float64), np.array(budgets, dtype=np.int64)
+    if not comparable(all_scores, all_budgets).any():
         return None
-    data, which, logs = _pairs(graphs, budgets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = GraphNetworks(vocabulary, config)
     optimizer = torch.optim.AdamW(networks.parameters(), lr=config.learning_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
-    for _ in range(config.epochs):
-        optimizer.zero_grad(set_to_none=True)
-        ranking_loss(networks(data, which, logs), better, worse, weights).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=config.steps + 1, pct_start=0.1
+    )
+    for chosen, batch_data in _batches(graphs, budgets, config, seed):
+        better = comparable(all_scores[chosen], all_budgets[chosen])
+        if better.any():
+            optimizer.zero_grad(set_to_none=True)
+            ranking_loss(networks(*batch_data), better).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
         schedule.step()
     return Ensemble(networks.eval())
+
+
+def _batches(
+    graphs: Sequence[EncodedGraph], budgets: Sequence[int], config: PredictorConfig, seed: int
+) -> Iterator[tuple[NDArray[np.int64], tuple[Inputs, Tensor, Tensor]]]:
+    """The results of each step, by their positions and as the networks read them: random parts of all, in turn."""
+    num_parts = max(1, round(len(graphs) / config.batch_size))
+    rng = np.random.default_rng(seed)
+    everything = _pairs(graphs, budgets) if num_parts == 1 else None
+    waiting: list[NDArray[np.int64]] = []
+    for _ in range(config.steps):
+        if everything is not None:
+            yield np.arange(len(graphs)), everything
+            continue
+        if not waiting:
+            waiting = np.array_split(rng.permutation(len(graphs)), num_parts)
+        chosen = waiting.pop()
+        yield chosen, _pairs([graphs[i] for i in chosen], [budgets[i] for i in chosen])

@@ -6,19 +6,22 @@ what came of them decides whether it may choose. A fixed share of slots never go
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.decode import ADAPTER
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import History
-from nasflow_cli.optim.proposals import Candidate, Judgement
+from nasflow_cli.optim.proposals import Candidate, Judgement, Outlook
 from nasflow_cli.predict.encode import EncodedGraph, Encoder, Vocabulary
 from nasflow_cli.predict.gcn import Ensemble, fit
+
+LINE_RESULTS = 200
+"""Results by which values are put on the scale of the scores."""
 
 
 class GraphRanker:
@@ -32,41 +35,45 @@ class GraphRanker:
         self._encoder = Encoder(self.vocabulary)
         self._encoded: dict[str, EncodedGraph] = {}
         self._fitted: tuple[int, Ensemble | None] = (0, None)
+        self._lines: dict[int, tuple[float, float, float]] = {}
+
+    def outlook(self, history: History, number: int) -> Outlook:
+        """Say whether it will make the choice for trial `number`; see `optim.proposals.Ranker`."""
+        correlation = measured_correlation(history, self.config)
+        fitted_on = self._due(len(history.scored()))
+        if fitted_on == 0 or self._ensemble(history, fitted_on) is None:
+            return Outlook(why="cold", correlation=correlation)
+        bypassed = bool(generator(self.seed, number, Purpose.CHOICE).random() < self.config.bypass)
+        trusted = correlation is not None and correlation >= self.config.min_correlation
+        why = "untrusted" if not trusted else "bypass" if bypassed else "predictor"
+        return Outlook(why=why, fitted_on=fitted_on, correlation=correlation, chooses=why == "predictor")
 
     def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
         """Judge a pool; see `optim.proposals.Ranker`. Thompson choice: one member of the ensemble decides each slot."""
-        correlation = measured_correlation(history, self.config)
-        results = list(history.scored())
-        fitted_on = self._due(len(results))
-        if fitted_on == 0:
-            return Judgement(chosen=None, why="cold", correlation=correlation)
-        ensemble = self._ensemble(history, fitted_on)
+        ensemble = self._ensemble(history, self._due(len(history.scored())))
         if ensemble is None:
-            return Judgement(chosen=None, why="cold", correlation=correlation)
+            return Judgement(best=0)
         values = ensemble.values([self._encode(c.key, c) for c in pool], [budget] * len(pool))
-        predicted = self._in_score_units(ensemble, values.mean(0), history, budget, fitted_on)
         rng = generator(self.seed, number, Purpose.CHOICE)
-        bypassed, member = bool(rng.random() < self.config.bypass), int(rng.integers(len(values)))
-        trusted = correlation is not None and correlation >= self.config.min_correlation
-        why = "untrusted" if not trusted else "bypass" if bypassed else "predictor"
-        return Judgement(
-            chosen=int(values[member].argmax()) if why == "predictor" else None,
-            why=why,
-            fitted_on=fitted_on,
-            correlation=correlation,
-            predicted=tuple(float(value) for value in predicted),
-        )
+        rng.random()  # what decides on a bypass
+        best = int(values[int(rng.integers(len(values)))].argmax())
+        return Judgement(best=best, predicted=self._in_score_units(float(values[:, best].mean()), history, budget))
 
     def _due(self, num_results: int) -> int:
-        """How many results it is fitted on when so many are known: a function of the number alone."""
-        if num_results < self.config.min_results:
-            return 0
-        steps = (num_results - self.config.min_results) // self.config.refit_every
-        return self.config.min_results + steps * self.config.refit_every
+        """How many results it is fitted on when so many are known: a function of the number alone.
+
+        The steps grow with the number, so that all fits of a search cost a multiple of its last one.
+        """
+        due = 0
+        following = self.config.min_results
+        while following <= num_results:
+            due = following
+            following += max(self.config.refit_every, due // 10)
+        return due
 
     def _ensemble(self, history: History, fitted_on: int) -> Ensemble | None:
-        if self._fitted[0] != fitted_on:
-            known = list(history.scored())[:fitted_on]
+        if fitted_on and self._fitted[0] != fitted_on:
+            known = history.scored()[:fitted_on]
             ensemble = fit(
                 [self._encode(trial.key, trial) for trial, _ in known],
                 [trial.budget for trial, _ in known],
@@ -76,7 +83,8 @@ class GraphRanker:
                 derived_seed(self.seed, fitted_on, Purpose.PREDICTOR),
             )
             self._fitted = (fitted_on, ensemble)
-        return self._fitted[1]
+            self._lines = {}
+        return self._fitted[1] if fitted_on else None
 
     def _encode(self, key: str, of: object) -> EncodedGraph:
         if key not in self._encoded:
@@ -84,23 +92,30 @@ class GraphRanker:
             self._encoded[key] = self._encoder.encode(graph.simplified or graph)
         return self._encoded[key]
 
-    def _in_score_units(
-        self, ensemble: Ensemble, values: NDArray[np.float64], history: History, budget: int, fitted_on: int
-    ) -> NDArray[np.float64]:
-        """Values on the scale of the scores at `budget`, by a line through the results that were learned from.
+    def _in_score_units(self, value: float, history: History, budget: int) -> float:
+        """A value on the scale of the scores at `budget`, by a line through the results that were learned from.
 
         A ranking loss leaves each fit its own scale; without this, expectations of different fits could not be
         compared with each other.
         """
-        known = [(trial, result) for trial, result in list(history.scored())[:fitted_on] if trial.budget == budget]
-        if len(known) < 3:
-            known = list(history.scored())[:fitted_on]
+        if budget not in self._lines:
+            self._lines[budget] = self._line(history, budget)
+        slope, centre, height = self._lines[budget]
+        return height + slope * (value - centre)
+
+    def _line(self, history: History, budget: int) -> tuple[float, float, float]:
+        """Slope, and the means of values and scores, of the latest results at a budget."""
+        fitted_on, ensemble = self._fitted
+        learned = history.scored()[:fitted_on]
+        known = [(trial, result) for trial, result in learned if trial.budget == budget]
+        known = (known if len(known) >= 3 else list(learned))[-LINE_RESULTS:]
         scores = np.array([result.score for _, result in known], dtype=np.float64)
+        if ensemble is None:
+            return 0.0, 0.0, float(scores.mean())
         fitted = ensemble.values([self._encode(t.key, t) for t, _ in known], [t.budget for t, _ in known]).mean(0)
         spread = float(fitted.std())
         slope = float(np.mean((fitted - fitted.mean()) * (scores - scores.mean())) / spread**2) if spread > 0 else 0.0
-        expected: NDArray[np.float64] = scores.mean() + max(slope, 0.0) * (values - fitted.mean())
-        return expected
+        return max(slope, 0.0), float(fitted.mean()), float(scores.mean())
 
 
 def measured_correlation(history: History, config: PredictorConfig) -> float | None:
@@ -109,11 +124,12 @@ def measured_correlation(history: History, config: PredictorConfig) -> float | N
     Only expectations that were written down before the trial ran count. Pairs of equal budget and different scores
     among the latest `window` of them are compared.
     """
-    said = [
+    latest = (
         (trial.budget, float(trial.proposal.predicted), float(result.score or 0.0))
-        for trial, result in history.scored()
+        for trial, result in reversed(history.scored())
         if trial.proposal.predicted is not None
-    ][-config.window :]
+    )
+    said = list(itertools.islice(latest, config.window))
     if len(said) < 2:
         return None
     budgets, predicted, scores = (np.array(column) for column in zip(*said, strict=True))

@@ -164,8 +164,16 @@ JARGON = re.compile(
             "e.yaml:13:42: space.stages.1.transition: unknown operation 'avg_pool'; did you mean 'avg_pool",
         ),
         ("nodes: [1, 2]", "nodes: 33", "e.yaml:9:7: space.cells.body.nodes: a cell has at most 32 nodes"),
-        ("nodes: [1, 2]", "nodes: 2\n      edges: 0", "e.yaml:10:7: space.cells.body.edges: 'free', 'all', 'chain', or"),
-        ("nodes: [1, 2]", "nodes: 2\n      edges: 9", "e.yaml:10:7: space.cells.body.edges: 'free', 'all', 'chain', or"),
+        (
+            "nodes: [1, 2]",
+            "nodes: 2\n      edges: 0",
+            "e.yaml:10:7: space.cells.body.edges: 'free', 'all', 'chain', or",
+        ),
+        (
+            "nodes: [1, 2]",
+            "nodes: 2\n      edges: 9",
+            "e.yaml:10:7: space.cells.body.edges: 'free', 'all', 'chain', or",
+        ),
         ("nodes: [1, 2]", "nodes: 2\n      inputs: 2", "e.yaml:10:7: space.cells.body.inputs: a cell with two inputs"),
         ("nodes: [1, 2]", "nodes: 2\n      inputs: 3", "e.yaml:10:7: space.cells.body.inputs: input should be 1 or 2"),
         (
@@ -202,7 +210,7 @@ JARGON = re.compile(
         (
             "[conv3x3, skip]",
             "[conv3x3, {mbconv: {se: [1, 0]}}]",
-            "e.yaml:10:39: space.cells.body.operations.1.mbconv.se: true or false is wanted for 'se' (its default is Fa",
+            "e.yaml:10:39: space.cells.body.operations.1.mbconv.se: true or false is wanted for 'se' (its default",
         ),
         (
             "[conv3x3, skip]",

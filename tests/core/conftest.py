@@ -11,6 +11,15 @@ from described_spaces import ACTIVATION_NAMES, FACTS, INITIALISER_NAMES
 from nasflow_cli.core.registry import ACTIVATIONS, INITIALISERS, OPERATIONS, Entry
 
 
+def mbconv(slot: object, *, kernel: int = 3, expansion: int = 6, se: bool = False) -> None: ...
+
+
+def conv(slot: object, *, kernel: int = 3, groups: int = 1, dilation: int = 1) -> None: ...
+
+
+MAKERS = {"mbconv": mbconv, "conv": conv}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def stand_ins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -19,6 +28,9 @@ def stand_ins() -> Iterator[None]:
             (ACTIVATIONS, {name: {} for name in ACTIVATION_NAMES}),
             (INITIALISERS, {name: {} for name in INITIALISER_NAMES}),
         ):
-            entries = {name: Entry(name=name, make=object, facts=declared) for name, declared in facts.items()}
+            entries = {
+                name: Entry(name=name, make=MAKERS.get(name, object), facts=declared)
+                for name, declared in facts.items()
+            }
             patch.setattr(registry, "_entries", entries)
         yield

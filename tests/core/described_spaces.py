@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
@@ -94,20 +95,95 @@ DESCRIPTIONS: dict[str, dict[str, Any]] = {
         "activation": {"choices": ["relu", "tanh"], "per": "network"},
         "initialisation": {"choices": ["default", "kaiming_normal"], "per": "stage"},
     },
+    "DARTS: two inputs, each node chooses two values, nodes concatenated": {
+        "stem": {"width": 6},
+        "cells": {
+            name: {
+                "nodes": [2, 3],
+                "inputs": 2,
+                "edges": 2,
+                "slots": "edges",
+                "operations": ["none", "skip", "max_pool3x3", "sep_conv3x3"],
+                "output": "all",
+                "join": "concat",
+                "project": {"operation": "conv1x1", "per": "cell"},
+            }
+            for name in ("normal", "reduction")
+        },
+        "stages": [
+            {"cell": "normal", "depth": [1, 3], "width": 4, "transition": None},
+            {"cell": "reduction", "width": 6, "stride": 2, "transition": None},
+            {"cell": "normal", "width": 6, "transition": None},
+        ],
+        "activation": {"choices": ["relu", "gelu"], "per": "slot"},
+        "head": {"activated": False},
+    },
+    "NAS-Bench-101: few edges, the width shared out": {
+        "stem": {"width": 5},
+        "cells": {
+            "cell": {
+                "nodes": 4,
+                "max_edges": 7,
+                "operations": ["conv3x3", "max_pool3x3", "skip"],
+                "output": "free",
+                "join": "split",
+                "project": {"operation": "conv1x1", "per": "edge"},
+            }
+        },
+        "stages": [
+            {"cell": "cell", "width": 7},
+            {"cell": "cell", "width": 9, "stride": 2, "transition": "max_pool2x2"},
+        ],
+        "activation": {"choices": ["relu", "silu"], "per": "slot", "order": "after"},
+        "initialisation": {"choices": ["default", "orthogonal"], "per": "slot"},
+    },
+    "blocks with arguments, a choice a layer": {
+        "stem": {"width": 4},
+        "cells": {
+            "block": {
+                "nodes": 1,
+                "per": "layer",
+                "operations": [{"mbconv": {"kernel": [3, 5], "se": [True, False]}}, "skip", "avg_pool3x3"],
+                "residual": [True, False],
+            }
+        },
+        "stages": [
+            {"cell": "block", "depth": [1, 2], "width": [4, 6], "transition": None},
+            {"cell": "block", "depth": {"min": 1, "max": 3}, "width": 6, "stride": 2, "transition": None},
+        ],
+        "head": {"width": [8, 12]},
+        "activation": {"choices": ["relu", "silu"], "per": "slot", "order": "after"},
+    },
+    "not pruned, parameters on the other side": {
+        "stem": {"width": [4, 6]},
+        "cells": {
+            "cell": {
+                "nodes": 2,
+                "edges": "all",
+                "slots": "edges",
+                "output": "last",
+                "per": "stage",
+                "operations": [*NB201, {"conv": {"kernel": [3, 5], "groups": [1, 2]}}],
+                "join": "concat",
+            }
+        },
+        "stages": [
+            {"cell": "cell", "depth": [1, 2], "width": 4},
+            {"cell": "cell", "width": 6, "stride": 2, "transition": "skip"},
+        ],
+        "activation": {"choices": ["relu", "tanh"], "per": "slot"},
+        "prune": False,
+        "halves": {"structure": ["stages.*.?-2.operation"], "operators": ["stages.*.depth"]},
+    },
 }
 
 
 def described(description: dict[str, Any], facts: Any = None) -> SearchSpace:
     """The space of a description; its names have to be registered when this is called."""
-    return SearchSpace(SpaceConfig.model_validate(_tupled(description)), facts or FACTS)
+    return SearchSpace(SpaceConfig.model_validate_json(json.dumps(description)), facts or FACTS)
 
 
 @cache
 def space_named(name: str) -> SearchSpace:
     """The space of that name under `DESCRIPTIONS`."""
     return described(DESCRIPTIONS[name])
-
-
-def _tupled(description: dict[str, Any]) -> dict[str, Any]:
-    """Strict validation takes a list for a tuple from JSON only."""
-    return {**description, "stages": tuple(description["stages"])}

@@ -31,9 +31,7 @@ def network(*cells: Cell, depths: tuple[int, ...] = ()) -> NetworkGraph:
 
 
 def simplified(*nodes: tuple[str, tuple[int, ...]], output: tuple[int, ...]) -> Cell:
-    return simplify(
-        Cell(tuple(node(operation, *inputs) for operation, inputs in nodes), output), FACTS, [8]
-    )
+    return simplify(Cell(tuple(node(operation, *inputs) for operation, inputs in nodes), output), FACTS, [8])
 
 
 def relabelled(cell: Cell, rng: random.Random) -> Cell:
@@ -183,7 +181,9 @@ def test_what_a_node_does_is_part_of_the_key(change: dict[str, Any]) -> None:
 
 def test_the_shape_of_each_node_is_told_apart_where_shapes_differ() -> None:
     def of(*widths: int) -> str:
-        upper = [node(operation, 0, width=width) for operation, width in zip(("conv1x1", "conv3x3"), widths[:2], strict=True)]
+        upper = [
+            node(operation, 0, width=width) for operation, width in zip(("conv1x1", "conv3x3"), widths[:2], strict=True)
+        ]
         return canonical_form(Cell((*upper, node("conv3x3", 1, 2, width=widths[2])), (3,)))
 
     shapes = [(8, 8, 8), (4, 4, 4), (8, 8, 4), (8, 4, 8), (4, 8, 8)]
@@ -223,9 +223,7 @@ def test_a_skip_stays_where_it_changes_the_shape_with_the_activation_of_its_proj
     in_width: int, width: int, stride: int, kept: bool
 ) -> None:
     skipping = node("skip", 0, width=width, stride=stride)
-    assert simplify(Cell((skipping,), (1,)), FACTS, [in_width]) == (
-        Cell((skipping,), (1,)) if kept else Cell((), (0,))
-    )
+    assert simplify(Cell((skipping,), (1,)), FACTS, [in_width]) == (Cell((skipping,), (1,)) if kept else Cell((), (0,)))
 
 
 def test_a_pooling_has_an_activation_only_where_it_projects_to_another_width() -> None:

@@ -48,7 +48,9 @@ def test_one_name_is_a_set_of_one_however_it_is_written(raw: Any) -> None:
 
 
 def test_names_keep_their_order_and_arguments_are_domains() -> None:
-    found = parse_operations(["skip", {"mbconv": {"kernel": [5, 3], "se": [True, False]}}, {"linear": {"norm": "none"}}])
+    found = parse_operations(
+        ["skip", {"mbconv": {"kernel": [5, 3], "se": [True, False]}}, {"linear": {"norm": "none"}}]
+    )
     assert found.choices == categorical("skip", "mbconv", "linear")
     assert found.arguments == {
         "mbconv": {"kernel": ordinal(3, 5), "se": categorical(True, False)},
@@ -129,14 +131,19 @@ def test_what_is_no_operation_is_refused_at_its_place(raw: Any, place: tuple[Any
 
 @pytest.mark.parametrize("raw", [[], {"choices": []}, {"choices": "skip"}, {"choices": ["skip"], "min": 1}], ids=str)
 def test_a_set_without_a_choice_or_with_more_than_choices_is_refused(raw: Any) -> None:
-    with pytest.raises(ValueError, match="at least one choice|`choices` is a list, and stands alone"):
+    with pytest.raises(ValueError, match=r"at least one choice|`choices` is a list, and stands alone"):
         parse_operations(raw)
 
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ValidationError) as caught:
         parse_operations(["skp", {"mbconv": {"kernel": "x", "sea": True}}, 7])
-    assert [error["loc"] for error in caught.value.errors()] == [(0,), (1, "mbconv", "kernel"), (1, "mbconv", "sea"), (2,)]
+    assert [error["loc"] for error in caught.value.errors()] == [
+        (0,),
+        (1, "mbconv", "kernel"),
+        (1, "mbconv", "sea"),
+        (2,),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -122,14 +122,10 @@ def node(operation: str, *inputs: int, width: int = 4, stride: int = 1, act: str
     return Node(operation, inputs, width, stride, act or ("relu" if activated else None))
 
 
-def concat_with(num_nodes: int, num_joined: int, added: tuple[int, ...] = ()) -> Cell:
-    """So many 1x1 convolutions of one channel, of which the first are put side by side."""
-    nodes = tuple(node("conv1x1", 0, width=1) for _ in range(num_nodes))
-    if num_joined > 1 and added:  # the sum has the width of the input
-        rest = tuple(range(1, num_joined))
-        nodes = (*nodes[:-1], node("conv1x1", 0, width=num_joined))
-        return Cell(nodes, rest + (1,), join="concat", added=(num_nodes,) * len(added))
-    return Cell(nodes, tuple(range(1, num_joined + 1)), join="concat")
+def with_added(num_parts: int, num_added: int) -> Cell:
+    """So many 1x1 convolutions of one channel side by side, and one of their width added to them again and again."""
+    nodes = (*(node("conv1x1", 0, width=1) for _ in range(num_parts)), node("conv1x1", 0, width=num_parts))
+    return Cell(nodes, tuple(range(1, num_parts + 1)), join="concat", added=(num_parts + 1,) * num_added)
 
 
 PAIR = Cell((node("conv3x3", 0), node("conv1x1", 1), node("max_pool3x3", 2)), (3, 4), num_inputs=2)
@@ -321,8 +317,8 @@ def test_the_source_is_formatted_and_lints_clean(
         "unread": graph_of(Cell((node("conv1x1", 0),), (2,), num_inputs=2), PAIR),
         "unread_at_all": graph_of(Cell((node("conv1x1", 0),), (2,), num_inputs=2)),
         **{f"joined{n}": graph_of(Cell(wide[: n - 1], tuple(range(1, n)), join="concat")) for n in range(2, 18)},
-        **{f"added{n}": graph_of(concat_with(n, n, added=(0,) * 3)) for n in range(2, 18)},
-        "many": graph_of(concat_with(16, 16, added=(0,) * 40)),
+        **{f"added{n}": graph_of(with_added(n, 3)) for n in range(2, 18)},
+        "many": graph_of(with_added(16, 40)),
         **{name: graph_of(*WRITTEN[name]) for name in WRITTEN},
     }
     for name, graph in graphs.items():

@@ -63,7 +63,7 @@ def measured(graph: NetworkGraph, shape: Sequence[int], num_classes: int) -> Cos
     )
 
 
-def longest_way(network: Network) -> int:
+def longest_way(network: Any) -> int:
     """Modules of nodes that hold a convolution or a linear layer on the longest way, and those of the head."""
     before = after = 0
     for number, cell in enumerate(network.cells):
@@ -72,7 +72,7 @@ def longest_way(network: Network) -> int:
             depths.append(bool(weighted_layers(module)) + max(depths[value] for value in described.inputs))
         out = max((depths[value] for value in cell.cell.output + cell.cell.added), default=after)
         before, after = (after if number else out), out
-    return after + len(weighted_layers(network.head))
+    return int(after + len(weighted_layers(network.head)))
 
 
 def weighted_layers(module: nn.Module) -> list[nn.Module]:

@@ -128,7 +128,7 @@ def test_a_member_has_logits_and_finite_gradients_at_every_size(name: str, seed:
         network = build(member(name, seed), shape, 5, seed=seed % 2**32)
         logits = network(noise(4, *shape))
         assert logits.shape == (4, 5)
-        nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+        nn.functional.cross_entropy(logits, torch.arange(4)).backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in network.parameters()]
         assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
 
@@ -168,7 +168,9 @@ def test_a_depth_is_that_many_cells_with_weights_of_their_own() -> None:
     def cell(width: int) -> Cell:
         return single("conv3x3", width=width, init="kaiming_normal")
 
-    network = build(graph_of(Block("stem", cell(4)), Block("a", cell(6)), Block("a", cell(6), 3)), (3, 8, 8), 5, seed=0)
+    network: Any = build(
+        graph_of(Block("stem", cell(4)), Block("a", cell(6)), Block("a", cell(6), 3)), (3, 8, 8), 5, seed=0
+    )
     kernels = [module.nodes[0][1].weight for module in network.cells]
     assert [tuple(kernel.shape[:2]) for kernel in kernels] == [(4, 3), (6, 4), (6, 6), (6, 6), (6, 6)]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(kernels[2:], 2))
@@ -268,13 +270,14 @@ WRITTEN: dict[str, tuple[Cell, tuple[int, ...], Computation]] = {
 }
 
 
-def shaken(module: nn.Module) -> nn.Module:
+def shaken(module: nn.Module) -> Any:
     """In evaluation, with norms that do not pass their input on as it is."""
     generator = torch.Generator().manual_seed(1)
     for layer in module.modules():
         if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            values: Any
             for values in (layer.weight.data, layer.bias.data, layer.running_mean):
-                values.copy_(torch.rand(values.shape, generator=generator) + 0.5)  # type: ignore[union-attr]
+                values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
     return module.eval()
 
 
@@ -297,7 +300,7 @@ def test_a_cell_of_vectors_computes_what_is_written_by_hand() -> None:
     cell = Cell((node("linear", 0), node("skip", 0, width=8), node("linear", 0, 1, norm="layer")), (0, 2, 3))
     module = CellModule(cell, (8,), Setting(vectors=True))
     n, x = shaken(module).nodes, noise(4, 8)
-    torch.testing.assert_close(module(x), x + x + n[2](x + n[0](x)))  # type: ignore[operator,index]
+    torch.testing.assert_close(module(x), x + x + n[2](x + n[0](x)))
 
 
 def test_cells_of_two_inputs_read_the_two_cells_before_them_and_both_times_the_stem_at_first() -> None:
@@ -307,7 +310,7 @@ def test_cells_of_two_inputs_read_the_two_cells_before_them_and_both_times_the_s
     )
     fine = Cell((node("conv3x3", 0, width=6), node("skip", 1, width=6, stride=2, act="relu")), (2, 3), num_inputs=2)
     blocks = (Block("stem", single("conv3x3", width=4)), Block("a", two, 3), Block("b", coarser), Block("b", fine))
-    network = build(graph_of(*blocks), (3, 8, 8), 5, seed=0)
+    network: Any = build(graph_of(*blocks), (3, 8, 8), 5, seed=0)
     x = noise(2, 3, 8, 8)
     shaken(network)
     stem, *cells = network.cells
@@ -324,7 +327,7 @@ def test_cells_of_two_inputs_read_the_two_cells_before_them_and_both_times_the_s
 def test_a_cell_of_one_input_among_those_of_two_counts_as_one_of_the_two_before() -> None:
     two = Cell((node("conv3x3", 0, width=4), node("conv1x1", 1, width=4)), (2, 3), num_inputs=2)
     stem, middle = Block("stem", single("conv3x3", width=4)), Block("t", single("conv1x1", width=4))
-    network = build(graph_of(stem, Block("a", two), middle, Block("b", two)), (3, 8, 8), 5, seed=0)
+    network: Any = build(graph_of(stem, Block("a", two), middle, Block("b", two)), (3, 8, 8), 5, seed=0)
     shaken(network)
     start, first, between, last = network.cells
     x = noise(2, 3, 8, 8)
@@ -354,7 +357,7 @@ KINDS = {"images": (nn.Conv2d, nn.BatchNorm2d, (3, 8, 8)), "vectors": (nn.Linear
 def test_a_head_is_put_together_as_described(kind: str, given: dict[str, Any], expected: list[str]) -> None:
     project, norm, shape = KINDS[kind]
     stem = Block("stem", single("conv3x3" if kind == "images" else "linear"))
-    head = build(graph_of(stem, **{"activation": "gelu", **given}), shape, 5, seed=0).head
+    head: Any = build(graph_of(stem, **{"activation": "gelu", **given}), shape, 5, seed=0).head
     words = {project: "project", norm: "norm", nn.GELU: "act", nn.Dropout: "drop"}
     pooled = [nn.AdaptiveAvgPool2d, nn.Flatten] if kind == "images" else []
 
@@ -369,9 +372,9 @@ def test_a_head_is_put_together_as_described(kind: str, given: dict[str, Any], e
 
 def test_a_head_computes_what_is_written_by_hand() -> None:
     graph = graph_of(Block("stem", single("conv3x3")), activation="tanh", head_width=12, order="after", dropout=0.5)
-    head = build(graph, (3, 8, 8), 5, seed=0).head
+    head: Any = build(graph, (3, 8, 8), 5, seed=0).head
     x = noise(2, 8, 6, 6)
-    project, norm, *_, last = shaken(head)  # type: ignore[misc]
+    project, norm, *_, last = shaken(head)
     expected = last(torch.tanh(norm(torch.einsum("nchw,oc->nohw", x, project.weight[:, :, 0, 0]))).mean((2, 3)))
     torch.testing.assert_close(head(x), expected)
 
@@ -387,7 +390,7 @@ def test_a_head_computes_what_is_written_by_hand() -> None:
 )
 def test_the_order_of_a_graph_is_that_of_its_nodes(operation: str, order: str, expected: list[type[nn.Module]]) -> None:
     shape = (7,) if operation == "linear" else (3, 8, 8)
-    network = build(graph_of(Block("stem", single(operation)), order=order), shape, 5, seed=0)
+    network: Any = build(graph_of(Block("stem", single(operation)), order=order), shape, 5, seed=0)
     assert [type(layer) for layer in network.cells[0].nodes[0]] == expected
 
 
@@ -397,7 +400,8 @@ def test_a_description_with_the_activation_after_reaches_the_network_and_one_bef
         graph = described(
             {**space, "activation": {"choices": "relu", "order": order}}, operation_facts()
         ).sample_member(np.random.default_rng(0))[1]
-        assert [type(layer) for layer in build(graph, (3, 8, 8), 5, seed=0).cells[0].nodes[0]] == stem
+        network: Any = build(graph, (3, 8, 8), 5, seed=0)
+        assert [type(layer) for layer in network.cells[0].nodes[0]] == stem
 
 
 def zeroed(module: CellModule) -> set[int]:

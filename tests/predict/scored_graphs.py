@@ -59,7 +59,7 @@ SPOKEN = SearchSpace(SpaceConfig.model_validate_json(json.dumps(LANGUAGE)), oper
 VOCABULARY = vocabulary_of(SPACE)
 ENCODER = Encoder(VOCABULARY)
 
-SMALL = PredictorConfig(min_results=6, refit_every=3, min_pairs=5, ensemble=2, layers=2, width=8, epochs=6)
+SMALL = PredictorConfig(min_results=6, refit_every=3, min_pairs=5, ensemble=2, layers=2, width=8, steps=6)
 
 
 def graphs(count: int, seed: int, space: SearchSpace = SPACE) -> list[NetworkGraph]:
