@@ -59,7 +59,7 @@ class _Seen:
         """Why a feature should not be made of the column, in words that follow its name."""
         if not name:
             return "has no name, as pandas writes its index"
-        if not self.values:
+        if not self.values and self.missing:
             return "has no values"
         if self.texts >= self.numbers and self.texts and len(self.values) > MAX_VALUES:
             return f"is text of more than {MAX_VALUES} different values"
