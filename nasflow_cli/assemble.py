@@ -28,7 +28,7 @@ import nasflow_cli.train.child
 import nasflow_cli.train.data
 import nasflow_cli.train.table
 from nasflow_cli.core.architecture import Architecture
-from nasflow_cli.core.config import ExperimentConfig, load_experiment
+from nasflow_cli.core.config import ExecutorConfig, ExperimentConfig, load_experiment
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import EXECUTORS, load_plugins
@@ -197,7 +197,15 @@ def check_input(config: ExperimentConfig, input_shape: Sequence[int]) -> None:
 
 def slots(config: ExperimentConfig) -> tuple[Slot, ...]:
     """The device slots that the experiment will use on this machine."""
-    settings = config.executor
+    return _slots(config.executor)
+
+
+def default_slots() -> tuple[Slot, ...]:
+    """The device slots that an experiment with no word about its executor would use on this machine."""
+    return _slots(ExecutorConfig())
+
+
+def _slots(settings: ExecutorConfig) -> tuple[Slot, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return device_slots(
         settings.workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores()

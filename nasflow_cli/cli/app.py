@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import nasflow_cli
-from nasflow_cli.cli import check, export, inspect, search, space
+from nasflow_cli.cli import check, export, init, inspect, search, space
 from nasflow_cli.cli.output import say
 from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, NasflowError
 
@@ -42,6 +42,7 @@ def options(
     """Search a network's structure and its operators with two BOHBs that take turns."""
 
 
+app.command("init")(init.init)
 app.command("check")(check.check)
 app.command("space")(space.space)
 app.command("search")(search.search)

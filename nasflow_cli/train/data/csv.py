@@ -41,10 +41,10 @@ class _Seen:
 
     def add(self, text: str, line: int) -> None:
         """Take notice of one field."""
-        is_number = _number(text) is not None
+        is_number = as_number(text) is not None
         if is_number and len(self.values) > MAX_VALUES:  # most fields of most tables
             self.num_numbers += 1
-        elif not _is_missing(text):
+        elif not is_missing(text):
             self.num_numbers += is_number
             if len(self.values) <= MAX_VALUES:
                 self.values.add(text)
@@ -67,12 +67,12 @@ class _Column:
     def encode(self, text: str) -> Sequence[float]:
         """The features of one field; NaN where it is missing. Raises DataError for what is no finite number."""
         if self.values is not None:
-            missing = _is_missing(text)
+            missing = is_missing(text)
             return [math.nan if missing else float(text == value) for value in self.values]
-        number = _number(text)
+        number = as_number(text)
         if number is not None and abs(number) <= _LARGEST:
             return (number,)
-        if _is_missing(text):
+        if is_missing(text):
             return (math.nan,)
         if number is None:
             raise DataError(f"{text!r} is not a number, as all of this column in the training file are")
@@ -93,7 +93,7 @@ class _Target:
         codes = np.frombuffer(raw.codes, dtype=np.int64)
         lookup = np.zeros(len(raw.texts), dtype=np.int64)
         for code, text in enumerate(raw.texts):
-            number = _number(text) if self.numeric else None
+            number = as_number(text) if self.numeric else None
             name = text if number is None or not number.is_integer() else str(int(number))
             if name not in known:
                 place = table.place(raw.lines[int(np.argmax(codes == code))], table.names.index(self.name))
@@ -143,7 +143,7 @@ def _opened(path: Path, config: DataConfig) -> Table:
     """Read the names of the columns. Raises DataError where numbers stand in their place."""
     table = Table.open(path, config.header)
     for column, name in enumerate(table.names):
-        if config.header and _number(name) is not None:
+        if config.header and as_number(name) is not None:
             raise DataError(
                 f"{path}:1:{column + 1}: {name!r} stands where the first row should name a column; "
                 "if that row is data, set data.header: false"
@@ -178,7 +178,7 @@ def _survey(table: Table, target: str, used: Sequence[str]) -> tuple[_Raw, dict[
     texts: dict[str, int] = {}
     codes, lines = array("q"), array("q")
     for line, fields in table.rows():
-        if _is_missing(fields[at]):
+        if is_missing(fields[at]):
             raise DataError(f"{table.place(line, at)}: this row has no class; give it one, or remove the row")
         codes.append(texts.setdefault(fields[at], len(texts)))
         lines.append(line)
@@ -212,7 +212,7 @@ def _column(table: Table, name: str, seen: _Seen) -> _Column:
 
 def _target(table: Table, name: str, raw: _Raw) -> _Target:
     """Name the classes. Raises DataError for numbers that look like a measured quantity."""
-    numbers = [_number(text) for text in raw.texts]
+    numbers = [as_number(text) for text in raw.texts]
     if None in numbers:
         return _Target(name=name, numeric=False, classes=tuple(sorted(raw.texts)))
     values = {number for number in numbers if number is not None}
@@ -280,7 +280,7 @@ def _decode(table: Table, columns: Sequence[_Column], positions: Positions, num_
     return vectors
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """The number that a field holds, perhaps infinite; None for text."""
     try:
         return None if "_" in text else float(text)
@@ -288,7 +288,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _is_missing(text: str) -> bool:
+def is_missing(text: str) -> bool:
+    """Whether a field is empty, or says that its value is not known."""
     return not text or text in {"?", "NA"} or (len(text) == 3 and text.lower() == "nan")
 
 
