@@ -179,7 +179,7 @@ class PredictorConfig(Section):
     ensemble: int = Field(default=4, ge=1)
     layers: int = Field(default=3, ge=1)
     width: int = Field(default=32, ge=4)
-    steps: int = Field(default=240, ge=1, description="Steps of a fit, each on a batch of results.")
+    steps: int = Field(default=240, ge=1, description="Most steps of a fit, each on a batch of results.")
     batch_size: int = Field(default=64, ge=2, description="Results in a step.")
     learning_rate: float = Field(default=5e-3, gt=0)
 

@@ -7,6 +7,7 @@ equal budget (RankNet, Burges et al. 2005), weighted to the better half of a pai
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -173,10 +174,11 @@ def fit(
         torch.manual_seed(seed)
         networks = GraphNetworks(vocabulary, config)
     optimizer = torch.optim.AdamW(networks.parameters(), lr=config.learning_rate, weight_decay=1e-3)
+    steps = num_steps(len(graphs), config)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=config.steps + 1, pct_start=0.1
+        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=0.1
     )
-    for chosen, batch_data in _batches(graphs, budgets, config, seed):
+    for chosen, batch_data in itertools.islice(_batches(graphs, budgets, config, seed), steps):
         better = comparable(all_scores[chosen], all_budgets[chosen])
         if better.any():
             optimizer.zero_grad(set_to_none=True)
@@ -186,15 +188,20 @@ def fit(
     return Ensemble(networks.eval())
 
 
+def num_steps(num_results: int, config: PredictorConfig) -> int:
+    """Steps of a fit on so many results: few are learned sooner."""
+    return min(config.steps, 80 + num_results)
+
+
 def _batches(
     graphs: Sequence[EncodedGraph], budgets: Sequence[int], config: PredictorConfig, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], tuple[Inputs, Tensor, Tensor]]]:
-    """The results of each step, by their positions and as the networks read them: random parts of all, in turn."""
+    """The results of each step, without end, by their positions and as the networks read them: random parts of all, in turn."""
     num_parts = max(1, round(len(graphs) / config.batch_size))
     rng = np.random.default_rng(seed)
     everything = _pairs(graphs, budgets) if num_parts == 1 else None
     waiting: list[NDArray[np.int64]] = []
-    for _ in range(config.steps):
+    while True:
         if everything is not None:
             yield np.arange(len(graphs)), everything
             continue
