@@ -170,9 +170,10 @@ def _show_text(directory: RunDirectory, trial: Trial, result: Result | None) -> 
         lines.append(f"from      trial {trial.parent}, whose checkpoint it goes on from")
     else:
         tau = "not measured" if proposal.correlation is None else f"{proposal.correlation:.2f}"
+        among = f", one of {proposal.ranked} candidates" if proposal.ranked > 1 else ""
         chosen = "chosen by the predictor" if proposal.filtered else f"not chosen by the predictor ({proposal.why})"
         lines.append(
-            f"from      {proposal.source}, one of {proposal.ranked} candidates, {chosen}; rank correlation {tau}, "
+            f"from      {proposal.source}{among}, {chosen}; rank correlation {tau}, "
             f"fitted on {proposal.fitted_on} results"
         )
         if proposal.predicted is not None:

@@ -59,7 +59,7 @@ def choice(trial: Trial) -> str:
     proposal = trial.proposal
     if trial.parent is not None:
         return f"promoted from trial {trial.parent}"
-    text = f"{proposal.source}, 1 of {proposal.ranked}"
+    text = proposal.source + (f", 1 of {proposal.ranked}" if proposal.ranked > 1 else "")
     if proposal.why == "predictor":
         return f"{text} by the predictor (tau {proposal.correlation:.2f})"
     if proposal.why == "untrusted":

@@ -168,15 +168,20 @@ class PredictorConfig(Section):
     refit_every: int = Field(
         default=5, ge=1, description="New results between fits; more once a tenth of all results is more."
     )
-    bypass: float = Field(default=0.2, ge=0, le=1, description="Share of slots that it never decides.")
+    bypass: float = Field(default=0.1, ge=0, le=1, description="Share of slots that it never decides.")
     min_correlation: float = Field(
-        default=0.2, ge=-1, le=1, description="It decides only while its measured Kendall tau is at least this."
+        default=0.2,
+        ge=-1,
+        le=1,
+        description="It decides only while its Kendall tau, measured on results that it has not learned from, is at "
+        "least this.",
     )
     min_pairs: int = Field(
         default=15, ge=1, description="Comparable pairs of results needed to measure the correlation."
     )
-    window: int = Field(default=30, ge=2, description="Number of latest results over which it is measured.")
-    ensemble: int = Field(default=4, ge=1)
+    ensemble: int = Field(
+        default=4, ge=2, description="Networks; each leaves out one part of the results, by which it is measured."
+    )
     layers: int = Field(default=3, ge=1)
     width: int = Field(default=32, ge=4)
     steps: int = Field(default=240, ge=1, description="Most steps of a fit, each on a batch of results.")
@@ -195,7 +200,12 @@ class SearchConfig(Section):
     turn_brackets: int = Field(default=1, ge=1, description="Brackets of one search before the other takes its turn.")
     pool: int = Field(default=64, ge=1, description="Candidates that compete for each new slot.")
     elites: int = Field(default=5, ge=1, description="The held half is drawn from so many of the best architectures.")
-    random_fraction: float = Field(default=0.2, ge=0, le=1, description="Share of the pool drawn uniformly.")
+    random_fraction: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of the pool, and of the choices without the predictor, that is drawn uniformly.",
+    )
     edit_fraction: float = Field(
         default=0.3, ge=0, le=1, description="Share of the pool that edits elites in one place."
     )

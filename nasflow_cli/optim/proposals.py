@@ -144,12 +144,13 @@ class Proposer:
     ) -> Iterator[Callable[[], _Draw]]:
         """Draws in the order in which they are tried, each made only when it is."""
         other: Phase = "operators" if phase == "structure" else "structure"
+        fills = self._fills(other, 8, rng)
         if rng.random() >= self.config.random_fraction:
             for half in self.searches[phase].propose(NUM_SINGLES, rng):
-                yield partial(self._completed, phase, half, "density", elites, self._fills(other, 1, rng), rng)
+                yield partial(self._completed, phase, half, "density", elites, fills, rng)
         for _ in range(HELD_ROUNDS * MIN_UNIFORM):
             half = self.space.sample_half(phase, rng)
-            yield partial(self._completed, phase, half, "random", elites, self._fills(other, 1, rng), rng)
+            yield partial(self._completed, phase, half, "random", elites, fills, rng)
         for _ in range((MAX_ROUNDS - HELD_ROUNDS) * MIN_UNIFORM):
             yield lambda: (*self.space.sample_member(rng), "random")
 

@@ -2,7 +2,7 @@
 
 Messages run along the edges and against them, in layers with a residual and a layer norm; the budget is an input of
 the readout, so that results of every rung teach it. Trained on the CPU with a pairwise logistic loss over results of
-equal budget (RankNet, Burges et al. 2005), weighted to the better half of a pair being good.
+equal budget (RankNet, Burges et al. 2005), a batch of them at each step.
 """
 
 from __future__ import annotations
@@ -119,13 +119,18 @@ class GraphNetworks(nn.Module):
         return values
 
 
-def ranking_loss(values: Tensor, better: Tensor) -> Tensor:
-    """Mean over pairs of log(1 + exp(worse - better)), summed over the members (members, n).
+MEASURED_RESULTS = 400
+"""Latest results by which the correlation is measured."""
 
-    `better` (n, n) is 1 where the row's score is better than the column's and both can be compared, else 0.
+
+def ranking_loss(values: Tensor, better: Tensor) -> Tensor:
+    """Each member's mean over its pairs of log(1 + exp(worse - better)), summed over the members (members, n).
+
+    `better` (members, n, n) is 1 where the row's score is better than the column's, both can be compared, and the
+    member may learn from both, else 0.
     """
     losses = nn.functional.softplus(values[:, None, :] - values[:, :, None])
-    return (losses * better).sum() / better.sum()
+    return ((losses * better).sum((1, 2)) / better.sum((1, 2)).clamp(min=1.0)).sum()
 
 
 def comparable(scores: NDArray[np.float64], budgets: NDArray[np.int64]) -> Tensor:
@@ -134,11 +139,29 @@ def comparable(scores: NDArray[np.float64], budgets: NDArray[np.int64]) -> Tenso
     return torch.from_numpy(better.astype(np.float32))
 
 
-class Ensemble:
-    """Networks fitted from different starts; their disagreement is the uncertainty."""
+def left_out(graphs: Sequence[EncodedGraph], num_members: int, seed: int) -> NDArray[np.int64]:
+    """The member that does not learn from each result: all results of a network are left out by the same one.
 
-    def __init__(self, networks: GraphNetworks) -> None:
+    A single member learns from all of them (-1).
+    """
+    if num_members == 1:
+        return np.full(len(graphs), -1, dtype=np.int64)
+    distinct = list({id(graph): None for graph in graphs})
+    parts = np.random.default_rng(seed).permutation(len(distinct)) % num_members
+    member = dict(zip(distinct, parts, strict=True))
+    return np.array([member[id(graph)] for graph in graphs], dtype=np.int64)
+
+
+class Ensemble:
+    """Networks fitted from different starts, each on another part of the results; they disagree where all are unsure.
+
+    `correlation` is Kendall's tau-a over pairs of results at the same budget that one member has not learned from,
+    as that member orders them; None while there are fewer such pairs than asked for.
+    """
+
+    def __init__(self, networks: GraphNetworks, correlation: float | None) -> None:
         self.networks = networks
+        self.correlation = correlation
 
     @torch.no_grad()
     def values(self, graphs: Sequence[EncodedGraph], budgets: Sequence[int]) -> NDArray[np.float64]:
@@ -165,27 +188,58 @@ def fit(
 ) -> Ensemble | None:
     """Fit an ensemble, from `seed` alone. None when no two results can be compared.
 
-    Takes a fixed number of steps over batches of results, so that what a fit costs hardly grows with their number.
+    Takes at most `config.steps` steps over batches of results, so that what a fit costs hardly grows with their number.
     """
     all_scores, all_budgets = np.array(scores, dtype=np.float64), np.array(budgets, dtype=np.int64)
-    if not comparable(all_scores, all_budgets).any():
-        return None
+    if len(set(zip(all_budgets, all_scores, strict=True))) == len(set(all_budgets)):
+        return None  # all scores at each budget are equal
+    without = left_out(graphs, config.ensemble, seed)
+    learns = torch.from_numpy((without[None, :] != np.arange(config.ensemble)[:, None]).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         networks = GraphNetworks(vocabulary, config)
     optimizer = torch.optim.AdamW(networks.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     steps = num_steps(len(graphs), config)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps + 1, pct_start=0.1
-    )
+    # The schedule divides by the length of its rise, which would be 0 with 9 steps.
+    total_steps = max(steps, 10) + 1
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps, pct_start=0.1)
     for chosen, batch_data in itertools.islice(_batches(graphs, budgets, config, seed), steps):
-        better = comparable(all_scores[chosen], all_budgets[chosen])
+        mine = learns[:, torch.from_numpy(chosen)]
+        better = comparable(all_scores[chosen], all_budgets[chosen]) * mine[:, :, None] * mine[:, None, :]
+        optimizer.zero_grad(set_to_none=True)
         if better.any():
-            optimizer.zero_grad(set_to_none=True)
             ranking_loss(networks(*batch_data), better).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+        optimizer.step()  # changes nothing where there are no gradients
         schedule.step()
-    return Ensemble(networks.eval())
+    ensemble = Ensemble(networks.eval(), None)
+    latest = slice(-MEASURED_RESULTS, None)
+    values = ensemble.values(graphs[latest], budgets[latest])
+    ensemble.correlation = unseen_correlation(
+        values, all_scores[latest], all_budgets[latest], without[latest], config.min_pairs
+    )
+    return ensemble
+
+
+def unseen_correlation(
+    values: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    budgets: NDArray[np.int64],
+    without: NDArray[np.int64],
+    min_pairs: int,
+) -> float | None:
+    """Kendall's tau-a over pairs that one member has not learned from, as it orders them. `values` are (members, n).
+
+    Pairs of equal budget and different scores count; None while there are fewer than `min_pairs`.
+    """
+    agreements: list[NDArray[np.float64]] = []
+    for member, of_all in enumerate(values):
+        unseen = without == member
+        said, found, at = of_all[unseen], scores[unseen], budgets[unseen]
+        pairs = np.triu((at[:, None] == at[None, :]) & (found[:, None] != found[None, :]), 1)
+        agreement = np.sign(said[:, None] - said[None, :]) * np.sign(found[:, None] - found[None, :])
+        agreements.append(agreement[pairs])
+    together = np.concatenate(agreements)
+    return float(together.mean()) if len(together) >= min_pairs else None
 
 
 def num_steps(num_results: int, config: PredictorConfig) -> int:
@@ -196,7 +250,7 @@ def num_steps(num_results: int, config: PredictorConfig) -> int:
 def _batches(
     graphs: Sequence[EncodedGraph], budgets: Sequence[int], config: PredictorConfig, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], tuple[Inputs, Tensor, Tensor]]]:
-    """The results of each step, without end, by their positions and as the networks read them: random parts of all, in turn."""
+    """The results of each step, by their positions and as the networks read them: random parts of all, without end."""
     num_parts = max(1, round(len(graphs) / config.batch_size))
     rng = np.random.default_rng(seed)
     everything = _pairs(graphs, budgets) if num_parts == 1 else None

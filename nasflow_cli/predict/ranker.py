@@ -1,12 +1,12 @@
 """The surrogate between search and training: ranks a pool by the graph network, while its word can be trusted.
 
-What it expects of a trial is journalled before the trial runs; the rank correlation between those expectations and
-what came of them decides whether it may choose. A fixed share of slots never goes through it.
+Each network of the ensemble leaves out a part of the results. How well it orders those decides whether the ensemble may
+choose; were it measured on what it has chosen, it would be measured on the best alone. A fixed share of slots never
+goes through it. What it expects of a trial is journalled before the trial runs.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,10 +39,11 @@ class GraphRanker:
 
     def outlook(self, history: History, number: int) -> Outlook:
         """Say whether it will make the choice for trial `number`; see `optim.proposals.Ranker`."""
-        correlation = measured_correlation(history, self.config)
         fitted_on = self._due(len(history.scored()))
-        if fitted_on == 0 or self._ensemble(history, fitted_on) is None:
-            return Outlook(why="cold", correlation=correlation)
+        ensemble = self._ensemble(history, fitted_on)
+        if ensemble is None:
+            return Outlook(why="cold")
+        correlation = ensemble.correlation
         bypassed = bool(generator(self.seed, number, Purpose.CHOICE).random() < self.config.bypass)
         trusted = correlation is not None and correlation >= self.config.min_correlation
         why = "untrusted" if not trusted else "bypass" if bypassed else "predictor"
@@ -116,29 +117,6 @@ class GraphRanker:
         spread = float(fitted.std())
         slope = float(np.mean((fitted - fitted.mean()) * (scores - scores.mean())) / spread**2) if spread > 0 else 0.0
         return max(slope, 0.0), float(fitted.mean()), float(scores.mean())
-
-
-def measured_correlation(history: History, config: PredictorConfig) -> float | None:
-    """Kendall's tau-a between what was expected of trials and what they scored; None while too few can be compared.
-
-    Only expectations that were written down before the trial ran count. Pairs of equal budget and different scores
-    among the latest `window` of them are compared.
-    """
-    latest = (
-        (trial.budget, float(trial.proposal.predicted), float(result.score or 0.0))
-        for trial, result in reversed(history.scored())
-        if trial.proposal.predicted is not None
-    )
-    said = list(itertools.islice(latest, config.window))
-    if len(said) < 2:
-        return None
-    budgets, predicted, scores = (np.array(column) for column in zip(*said, strict=True))
-    upper = np.triu(np.ones((len(said), len(said)), dtype=bool), 1)
-    comparable = upper & (budgets[:, None] == budgets[None, :]) & (scores[:, None] != scores[None, :])
-    if comparable.sum() < config.min_pairs:
-        return None
-    agreement = np.sign(predicted[:, None] - predicted[None, :]) * np.sign(scores[:, None] - scores[None, :])
-    return float(agreement[comparable].mean())
 
 
 def vocabulary_of(space: SearchSpace) -> Vocabulary:

@@ -350,6 +350,57 @@ def test_edges_of_nodes_that_lead_nowhere_do_not_count() -> None:
     assert graph.flaw is None
 
 
+FAR = {"nodes": 1, "inputs": 2, "edges": 1, "project": {"operation": "conv1x1", "per": "cell"}}
+"""Its only node reads the cell before (`inputs` 0) or the one before that (1)."""
+
+
+@pytest.mark.parametrize(
+    ("depth", "flaw"),
+    [
+        (1, None),  # both of its inputs are the stem
+        (2, "nothing reads cell 1 of the chain"),
+        (3, "nothing reads cell 2 of the chain"),
+        (4, "nothing reads cell 1 of the chain"),  # but cell 3, which is not read either
+    ],
+)
+@pytest.mark.parametrize("prune", [True, False])
+def test_cells_that_read_only_the_far_value_leave_one_that_nobody_reads(
+    depth: int, flaw: str | None, prune: bool
+) -> None:
+    space = space_of(FAR, {"depth": depth}, prune=prune)
+
+    assert graph_of(space, c__2__inputs="1").flaw == flaw
+    assert graph_of(space, c__2__inputs="0").flaw is None
+
+
+def test_cells_that_read_both_values_leave_none_unread() -> None:
+    space = space_of({**FAR, "nodes": 2}, {"depth": 3}, {"depth": 2, "stride": 2})
+
+    both = graph_of(space, c__2__inputs="0", c__3__inputs="1")
+    far = graph_of(space, c__2__inputs="1", c__3__inputs="1")
+
+    assert both.flaw is None
+    assert far.flaw == "nothing reads cell 2 of the chain"
+
+
+def test_a_value_that_is_read_by_none_operations_alone_is_not_read() -> None:
+    cell = {**FAR, "nodes": 2, "slots": "edges", "operations": ["conv3x3", "none"]}
+    space = space_of(cell, {"depth": 3})
+
+    kept, cut = (
+        graph_of(space, c__2__inputs="0", c__3__inputs="1", c__2__0__operation=near) for near in ("conv3x3", "none")
+    )
+
+    assert kept.flaw is None
+    assert cut.flaw == "nothing reads cell 2 of the chain"
+
+
+def test_a_value_that_is_only_added_is_read() -> None:
+    space = space_of({**FAR, "residual": True}, {"depth": 3})
+
+    assert graph_of(space, c__2__inputs="1").flaw is None
+
+
 NONES = {"nodes": 2, "edges": "all", "slots": "edges", "output": "last", "operations": ["none", "skip", "conv3x3"]}
 
 

@@ -142,6 +142,16 @@ def test_scores_come_in_the_order_they_were_told_and_failures_have_none() -> Non
     assert [(asked.number, result.score) for asked, result in history.scored()] == [(2, 0.1), (1, 0.2)]
 
 
+def test_what_has_scored_stays_in_front_of_what_scores_later() -> None:
+    history = told((1, 0.5), (1, None), (3, 0.4))
+    before = list(history.scored())
+    history.asked(trial(3))
+    assert history.scored() == before
+    history.told(Result(trial=3, score=0.9))
+    assert history.scored()[:2] == before
+    assert [(asked.number, result.trial) for asked, result in history.scored()] == [(0, 0), (2, 2), (3, 3)]
+
+
 @pytest.mark.parametrize(
     ("scores", "best"),
     [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from described_spaces import DESCRIPTIONS, described
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from measured_networks import graph_of, measured, node, single
 from torch import Tensor, nn
@@ -123,9 +123,11 @@ def test_a_member_costs_what_it_is_said_to(name: str, seed: int, size: int) -> N
 @settings(max_examples=40, deadline=None)
 @given(name=names, seed=seeds)
 def test_a_member_has_logits_and_finite_gradients_at_every_size(name: str, seed: int) -> None:
+    graph = member(name, seed)
+    assume(graph.flaw is None)  # as a chain with a cell that nothing reads, which would get no gradients
     for size in (8, 15):
         shape = shape_of(name, size)
-        network = build(member(name, seed), shape, 5, seed=seed % 2**32)
+        network = build(graph, shape, 5, seed=seed % 2**32)
         logits = network(noise(4, *shape))
         assert logits.shape == (4, 5)
         nn.functional.cross_entropy(logits, torch.arange(4)).backward()  # type: ignore[no-untyped-call]

@@ -8,11 +8,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_search import OPERATORS_ALONE, RANGED, ROOMY, TINY, optimizer, play
+from toy_search import OPERATORS_ALONE, RANGED, ROOMY, TINY, Chooser, optimizer, play
 
 from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.optim.alternating import Alternating
 
-SPACES: dict[str, dict[str, Any]] = {"roomy": ROOMY, "ranged": RANGED, "tiny": TINY, "one half": OPERATORS_ALONE}
+SPACES: dict[str, dict[str, Any]] = {
+    **{"roomy": ROOMY, "ranked": ROOMY, "ranged": RANGED, "tiny": TINY, "tiny, ranked": TINY},
+    "one half": OPERATORS_ALONE,
+}
+
+
+def engine_of(space: str) -> Alternating:
+    """A new engine; in some searches a ranker chooses from whole pools."""
+    return optimizer(SPACES[space], ranker=Chooser() if "ranked" in space else None)
 
 
 def fails(trial: Trial) -> bool:
@@ -23,7 +32,7 @@ def fails(trial: Trial) -> bool:
 @cache
 def whole(space: str, workers: int, order: int) -> History:
     """A search from beginning to end."""
-    return play(optimizer(SPACES[space]), workers=workers, order=order, fails=fails)
+    return play(engine_of(space), workers=workers, order=order, fails=fails)
 
 
 def cut_after(history: History, num_events: int) -> History:
@@ -34,7 +43,7 @@ def cut_after(history: History, num_events: int) -> History:
     return beginning
 
 
-RUNS = [("roomy", 1, 0), ("roomy", 3, 0), ("ranged", 3, 0), ("tiny", 3, 0), ("one half", 3, 0)]
+RUNS = [("roomy", 1, 0), *((space, 3, 0) for space in SPACES)]
 
 
 @settings(max_examples=12, deadline=None)
@@ -43,7 +52,7 @@ def test_from_any_cut_the_rest_is_proposed_as_it_was(run: tuple[str, int, int], 
     space, workers, order = run
     uncut = whole(space, workers, order)
     history = cut_after(uncut, round(share * len(uncut.events)))
-    resumed = optimizer(SPACES[space])
+    resumed = engine_of(space)
 
     for event in uncut.events[len(history.events) :]:
         if isinstance(event, Result):
@@ -57,7 +66,7 @@ def test_from_any_cut_the_rest_is_proposed_as_it_was(run: tuple[str, int, int], 
 
 
 def optimizer_reason(space: str, history: History) -> str | None:
-    engine = optimizer(SPACES[space])
+    engine = engine_of(space)
     engine.ask(history)
     return engine.reason(history)
 

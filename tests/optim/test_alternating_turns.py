@@ -14,6 +14,7 @@ from toy_search import (
     RANGED,
     STRUCTURE_ALONE,
     TINY,
+    Chooser,
     merit,
     optimizer,
     outcome,
@@ -22,9 +23,10 @@ from toy_search import (
 )
 
 from nasflow_cli.core.errors import RunDirectoryError
-from nasflow_cli.core.trial import History, Trial
+from nasflow_cli.core.trial import History, Proposal, Trial
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.plan import hyperband
+from nasflow_cli.optim.proposals import NoRanker, Ranker
 
 EVERY_FIFTH = {"fails": lambda trial: trial.number % 5 == 2}
 SCENES: dict[str, dict[str, Any]] = {
@@ -32,13 +34,14 @@ SCENES: dict[str, dict[str, Any]] = {
     "three": {"workers": 3},
     "failures": EVERY_FIFTH,
     "both": {"workers": 4, **EVERY_FIFTH},
+    "ranked": {"workers": 3, **EVERY_FIFTH},
 }
 
 
 @cache
 def played(scene: str) -> tuple[Alternating, History]:
     """A search that is over, and the engine that it was played with. Not to be changed."""
-    engine = optimizer()
+    engine = optimizer(ranker=Chooser() if scene == "ranked" else None)
     return engine, play(engine, **SCENES[scene])
 
 
@@ -69,7 +72,7 @@ def test_turns_alternate_between_structure_and_operators() -> None:
 
 @pytest.mark.parametrize(("space", "phase"), [(STRUCTURE_ALONE, "structure"), (OPERATORS_ALONE, "operators")])
 def test_a_half_with_nothing_to_search_takes_no_turns(space: dict[str, Any], phase: str) -> None:
-    engine = optimizer(space)
+    engine = optimizer(space, ranker=Chooser())
 
     history = play(engine)
 
@@ -240,8 +243,9 @@ def test_a_loser_is_let_go_of_once_its_rung_is_decided() -> None:
     assert wanted == wanted_while_it_runs == {trial.number for trial in best} | {promoted.number}
 
 
-def test_a_small_space_ends_when_everything_is_known_and_still_promotes_the_best() -> None:
-    engine = optimizer(TINY)
+@pytest.mark.parametrize("ranker", [NoRanker(), Chooser()])
+def test_a_small_space_ends_when_everything_is_known_and_still_promotes_the_best(ranker: Ranker) -> None:
+    engine = optimizer(TINY, ranker=ranker)
 
     history = play(engine)
 
@@ -263,7 +267,7 @@ def test_a_small_space_ends_with_several_workers_and_failures(workers: int) -> N
 
 
 def test_two_structures_do_not_end_a_search_of_many_operators() -> None:
-    engine = optimizer(LOPSIDED, trials=60)
+    engine = optimizer(LOPSIDED)
 
     history = play(engine)
 
@@ -341,6 +345,40 @@ def test_why_a_trial_was_proposed_is_written_down() -> None:
 
     fresh = [trial for trial in history.trials if trial.parent is None]
     assert {trial.proposal.why for trial in fresh} == {"off"}
-    assert {trial.proposal.source for trial in fresh} == {"random", "density", "edit"}
-    assert all(1 <= trial.proposal.ranked <= 8 and not trial.proposal.filtered for trial in fresh)
+    assert {trial.proposal.source for trial in fresh} == {"random", "density"}
+    assert all(trial.proposal.ranked == 1 and not trial.proposal.filtered for trial in fresh)
     assert {trial.proposal.why for trial in history.trials if trial.parent is not None} == {"promotion"}
+
+
+def test_a_whole_pool_is_made_only_where_the_ranker_chooses() -> None:
+    ranker = Chooser()
+
+    history = play(optimizer(ranker=ranker))
+
+    fresh = [trial for trial in history.trials if trial.parent is None]
+    sizes = {number: len(pool) for number, (pool, _) in ranker.shown.items()}
+    assert sizes.keys() == {trial.number for trial in fresh}
+    assert {size for number, size in sizes.items() if number % 3 == 0} == {1}
+    assert min(size for number, size in sizes.items() if number % 3) > 4
+    assert {pool[0].source for number, (pool, _) in ranker.shown.items() if number % 3 == 0} == {"random", "density"}
+    assert "edit" in {candidate.source for pool, _ in ranker.shown.values() for candidate in pool}
+
+
+def test_what_the_ranker_takes_is_trained_and_what_it_said_is_written_down() -> None:
+    ranker = Chooser()
+
+    history = play(optimizer(ranker=ranker))
+
+    for number, (pool, budget) in ranker.shown.items():
+        trial, chooses = history.trials[number], number % 3 != 0
+        assert (trial.key, trial.architecture) == (pool[-1].key, pool[-1].architecture)
+        assert trial.budget == budget
+        assert trial.proposal == Proposal(
+            source=pool[-1].source,
+            ranked=len(pool),
+            fitted_on=8 if chooses else 7,
+            correlation=0.5,
+            predicted=float(number),
+            filtered=chooses,
+            why="predictor" if chooses else "bypass",
+        )

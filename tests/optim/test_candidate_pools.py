@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,26 @@ from toy_search import LOPSIDED, RANGED, ROOMY, TINY, is_connected, merit, searc
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.space import HALVES
-from nasflow_cli.core.trial import Phase
+from nasflow_cli.core.trial import History, Phase
 from nasflow_cli.optim.bohb import HalfBOHB
-from nasflow_cli.optim.proposals import ExhaustedError, NoRanker, Proposer
+from nasflow_cli.optim.proposals import (
+    NUM_SINGLES,
+    Candidate,
+    ExhaustedError,
+    Judgement,
+    NoRanker,
+    Outlook,
+    Proposer,
+)
 
 OTHER: dict[Phase, Phase] = {"structure": "operators", "operators": "structure"}
+WAYS: dict[str, Callable[..., list[Candidate]]] = {
+    "a pool": Proposer.pool,
+    "one": lambda made, *given: [made.one(*given)],
+}
+"""How candidates are made: many for a ranker to choose from, or the one that is taken."""
+way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+Way = Callable[..., list[Candidate]]
 
 
 def proposer(
@@ -63,7 +79,7 @@ def test_every_candidate_is_complete_feasible_and_new(phase: Phase, num_results:
 
     assert 10 < len(pool) <= 40
     assert len({candidate.key for candidate in pool}) == len(pool)
-    for candidate in pool:
+    for candidate in [*pool, *(made.one(phase, elites, known, np.random.default_rng(seed)) for seed in range(20))]:
         assert candidate.architecture in made.space
         assert candidate.graph == made.space.graph(candidate.architecture)
         assert candidate.key == candidate.graph.key()
@@ -85,8 +101,9 @@ def test_a_pool_is_mixed_from_the_density_random_draws_and_edits(phase: Phase) -
     assert sources.count("edit") <= 30
 
 
-def test_before_any_result_every_candidate_is_random() -> None:
-    pool = proposer(ROOMY).pool("structure", [], set(), np.random.default_rng(0))
+@way
+def test_before_any_result_every_candidate_is_random(way: Way) -> None:
+    pool = way(proposer(ROOMY), "structure", [], set(), np.random.default_rng(0))
 
     assert {candidate.source for candidate in pool} == {"random"}
 
@@ -98,6 +115,7 @@ def test_the_held_half_is_that_of_an_elite_wherever_the_elite_has_the_slot(phase
     held = [getattr(elite, OTHER[phase]) for elite in elites]
 
     pool = made.pool(phase, elites, set(), np.random.default_rng(0))
+    pool += [made.one(phase, elites, set(), np.random.default_rng(seed)) for seed in range(20)]
 
     for candidate in pool:
         half = getattr(candidate.architecture, OTHER[phase])
@@ -143,7 +161,8 @@ def test_equal_generators_make_equal_pools_and_others_do_not() -> None:
     assert [c.key for c in first] != [c.key for c in other]
 
 
-def test_a_half_with_few_members_does_not_end_the_search_of_a_large_space() -> None:
+@way
+def test_a_half_with_few_members_does_not_end_the_search_of_a_large_space(way: Way) -> None:
     made = proposer(LOPSIDED)
     elites = members(made, 3)
     fill = made.space.sample_half("operators", np.random.default_rng(0))
@@ -153,70 +172,102 @@ def test_a_half_with_few_members_does_not_end_the_search_of_a_large_space() -> N
         for elite in elites
     }
 
-    pool = made.pool("structure", elites, known, np.random.default_rng(0))
+    pool = way(made, "structure", elites, known, np.random.default_rng(0))
 
     assert pool
     assert not known & {candidate.key for candidate in pool}
 
 
-def test_a_space_whose_members_are_all_known_is_exhausted() -> None:
+@way
+def test_a_space_whose_members_are_all_known_is_exhausted(way: Way) -> None:
     made = proposer(TINY)
     known = {made.space.graph(architecture).key() for architecture in members(made, 200)}
 
     with pytest.raises(ExhaustedError):
-        made.pool("operators", [], known, np.random.default_rng(0))
+        way(made, "operators", [], known, np.random.default_rng(0))
 
     assert len(known) == 6
 
 
-def test_the_last_member_of_a_space_is_found() -> None:
+@way
+def test_the_last_member_of_a_space_is_found(way: Way) -> None:
     made = proposer(TINY, pool=1)
     every = {made.space.graph(architecture).key(): architecture for architecture in members(made, 200)}
     last = sorted(every)[0]
 
-    pool = made.pool(
-        "structure", [every[key] for key in sorted(every)[3:]], set(every) - {last}, np.random.default_rng(0)
-    )
+    elites = [every[key] for key in sorted(every)[3:]]
+    pool = way(made, "structure", elites, set(every) - {last}, np.random.default_rng(0))
 
     assert [candidate.key for candidate in pool] == [last]
 
 
-def test_a_space_without_a_feasible_member_is_exhausted() -> None:
+@way
+def test_a_space_without_a_feasible_member_is_exhausted(way: Way) -> None:
     made = proposer(ROOMY, feasible=lambda graph: False)
 
     with pytest.raises(ExhaustedError):
-        made.pool("structure", [], set(), np.random.default_rng(0))
+        way(made, "structure", [], set(), np.random.default_rng(0))
 
 
-def test_a_rare_feasible_member_is_found_by_a_pool_of_one() -> None:
+@way
+def test_a_rare_feasible_member_is_found_by_a_pool_of_one(way: Way) -> None:
     made = proposer(RANGED, pool=1, feasible=lambda graph: graph.blocks[0].cell.nodes[0].width < 5)
 
-    assert len(made.pool("operators", [], set(), np.random.default_rng(0))) == 1
+    assert len(way(made, "operators", [], set(), np.random.default_rng(0))) == 1
 
 
-def test_a_search_that_chooses_alone_takes_the_best_of_its_density_and_sometimes_any() -> None:
-    made = proposer(ROOMY, num_results=60)
-    pool = made.pool("operators", members(made, 4), set(), np.random.default_rng(0))
-    ratios = made.searches["operators"].log_ratios([candidate.architecture.operators for candidate in pool])
-    assert ratios is not None
+@pytest.mark.parametrize("phase", HALVES)
+def test_one_candidate_is_the_best_draw_of_the_density_that_is_feasible_and_new(phase: Phase) -> None:
+    made = proposer(ROOMY, num_results=60, random_fraction=0.0, feasible=is_narrow)
+    elite = members(made, 1)[0]
+    rng = np.random.default_rng(5)
+    rng.random()  # what decides on a random choice
+    draws = made.searches[phase].propose(NUM_SINGLES, rng)
+    known: set[str] = set()
+    taken = []
+    while (candidate := made.one(phase, [elite], known, np.random.default_rng(5))).source == "density":
+        known.add(candidate.key)
+        taken.append(candidate)
 
-    chosen = [made.choice("operators", pool, np.random.default_rng(seed)) for seed in range(200)]
+    def place(candidate: Candidate) -> int:
+        """The draw that a candidate was made of: the first that has its values."""
+        half = getattr(candidate.architecture, phase)
+        return next(i for i, draw in enumerate(draws) if all(draw[name] == value for name, value in half.items()))
 
-    assert set(chosen) == {0, int(ratios.argmax())}
-    assert chosen.count(0) == pytest.approx(0.2 * 200, abs=20)
+    places = [place(candidate) for candidate in taken]
+    assert all(is_narrow(candidate.graph) for candidate in taken)
+    assert len(places) >= 2
+    assert places == sorted(set(places))
+    if phase == "operators":  # beside the elite's structure nothing is left open: each draw is one member
+        graphs = [made.space.member(draw, elite.structure, {}, {})[1] for draw in draws]
+        assert [candidate.key for candidate in taken] == list(
+            dict.fromkeys(graph.key() for graph in graphs if is_narrow(graph))
+        )
 
 
-def test_a_search_without_a_model_takes_the_first() -> None:
-    made = proposer(ROOMY)
-    pool = made.pool("operators", [], set(), np.random.default_rng(0))
+@pytest.mark.parametrize(("fraction", "count", "within"), [(0.0, 0, 0), (0.2, 20, 10), (1.0, 100, 0)])
+def test_a_share_of_the_single_candidates_is_random(fraction: float, count: int, within: int) -> None:
+    made = proposer(ROOMY, num_results=60, random_fraction=fraction, edit_fraction=0.0)
+    elites = members(made, 4)
 
-    assert {made.choice("operators", pool, np.random.default_rng(seed)) for seed in range(50)} == {0}
+    sources = [made.one("operators", elites, set(), np.random.default_rng(seed)).source for seed in range(100)]
+
+    assert set(sources) <= {"random", "density"}
+    assert abs(sources.count("random") - count) <= within
+
+
+def test_equal_generators_make_the_same_candidate_and_others_do_not() -> None:
+    made = proposer(ROOMY, num_results=40)
+    elites = members(made, 4)
+
+    first, again, *others = (made.one("structure", elites, set(), np.random.default_rng(s)) for s in (1, 1, 2, 3, 4))
+
+    assert first == again
+    assert len({candidate.key for candidate in (first, *others)}) > 1
 
 
 def test_no_ranker_chooses_and_expects_nothing() -> None:
-    made = proposer(ROOMY)
-    pool = made.pool("operators", [], set(), np.random.default_rng(0))
+    pool = proposer(ROOMY).pool("operators", [], set(), np.random.default_rng(0))
 
-    judgement = NoRanker().judge(pool, 1, None, 0)  # type: ignore[arg-type]
-
-    assert (judgement.chosen, judgement.predicted, judgement.why) == (None, None, "off")
+    assert NoRanker().outlook(History(), 0) == Outlook(why="off", chooses=False, fitted_on=0, correlation=None)
+    assert NoRanker().judge(pool, 1, History(), 0) == Judgement(best=0, predicted=None)

@@ -214,11 +214,11 @@ def best_of(bohb: HalfBOHB, num_results: int, learns: bool) -> float:
 
 
 def test_it_finds_better_settings_than_random_search() -> None:
-    learned = [best_of(HalfBOHB(PARAMETERS, DensityConfig(samples=32), seed), 50, learns=True) for seed in range(20)]
-    drawn = [best_of(HalfBOHB(PARAMETERS, DensityConfig(samples=32), seed), 50, learns=False) for seed in range(20)]
+    learned = [best_of(HalfBOHB(PARAMETERS, DensityConfig(samples=32), seed), 50, learns=True) for seed in range(12)]
+    drawn = [best_of(HalfBOHB(PARAMETERS, DensityConfig(samples=32), seed), 50, learns=False) for seed in range(12)]
 
     assert np.mean(learned) < np.mean(drawn) - 0.6
-    assert sum(a < b for a, b in zip(learned, drawn, strict=True)) >= 15
+    assert sum(a < b for a, b in zip(learned, drawn, strict=True)) >= 9
 
 
 def test_the_order_of_choices_does_not_decide_how_well_it_searches() -> None:

@@ -20,7 +20,7 @@ from nasflow_cli.core.trial import History, Proposal, Result, Trial
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.density import Vector
-from nasflow_cli.optim.proposals import NoRanker, Ranker
+from nasflow_cli.optim.proposals import Candidate, Judgement, NoRanker, Outlook, Ranker
 
 BODY = {"nodes": [1, 2, 3], "residual": [True, False], "operations": ["conv3x3", "conv1x1", "avg_pool3x3", "none"]}
 ROOMY: dict[str, Any] = {
@@ -92,6 +92,24 @@ def search_config(**changes: Any) -> SearchConfig:
 def is_connected(graph: NetworkGraph) -> bool:
     """The only constraint."""
     return graph.is_connected
+
+
+class Chooser:
+    """Chooses in two slots of three, and takes the last of each pool: any choice will do. Keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: dict[int, tuple[list[Candidate], int]] = {}
+
+    def outlook(self, history: History, number: int) -> Outlook:
+        """Choose or not, by the number."""
+        if number % 3 == 0:
+            return Outlook(why="bypass", fitted_on=7, correlation=0.5)
+        return Outlook(why="predictor", chooses=True, fitted_on=8, correlation=0.5)
+
+    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
+        """Take the last."""
+        self.shown[number] = (list(pool), budget)
+        return Judgement(best=len(pool) - 1, predicted=float(number))
 
 
 def optimizer(

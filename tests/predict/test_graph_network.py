@@ -9,12 +9,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scored_graphs import SMALL, SPOKEN, STEM, VOCABULARY, conv, encoded, graphs, kendall, merit, network
 
 from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph
+from nasflow_cli.predict import gcn
 from nasflow_cli.predict.encode import EncodedGraph, Encoder
-from nasflow_cli.predict.gcn import Ensemble, comparable_pairs, fit, inputs, ranking_loss
+from nasflow_cli.predict.gcn import (
+    Ensemble,
+    comparable,
+    fit,
+    inputs,
+    left_out,
+    num_steps,
+    ranking_loss,
+    unseen_correlation,
+)
 from nasflow_cli.predict.ranker import vocabulary_of
 
 
@@ -67,6 +78,105 @@ def test_cheap_results_teach_about_dear_ones() -> None:
 
     assert ensemble is not None
     assert kendall(ensemble.values(encoded(networks[40:]), [9] * 120).mean(0), scores[40:]) > 0.5
+
+
+def test_results_at_two_budgets_teach_one_order_although_they_are_never_compared() -> None:
+    """The worse half was trained longer. Whether it scored better or worse for that is of no account at all."""
+    networks = sorted(graphs(100, seed=20)[:60], key=merit)
+    others = graphs(100, seed=20)[60:]
+    scores, budgets = np.array([merit(graph) for graph in networks]).round(3), np.array([9] * 30 + [1] * 30)
+    config = PredictorConfig(steps=60, ensemble=2)
+
+    ensembles = [
+        fit(encoded(networks), budgets.tolist(), (scores + gain * budgets).tolist(), VOCABULARY, config, 0)
+        for gain in (4.0, -4.0)
+    ]
+
+    for budget in (1, 9):
+        values = [each.values(encoded(others), [budget] * 40) for each in ensembles if each is not None]
+        np.testing.assert_array_equal(values[0], values[1])
+        assert kendall(values[0].mean(0), np.array([merit(graph) for graph in others])) > 0.4
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, count: int, config: PredictorConfig) -> tuple[list[int], list[list[int]]]:
+    """A fit on so many results: how many values each of its steps computed, and the results it compared in each."""
+    values, compared = [], []
+    forward = gcn.GraphNetworks.forward
+
+    def counted(self: gcn.GraphNetworks, data: gcn.Inputs, which: torch.Tensor, budgets: torch.Tensor) -> torch.Tensor:
+        values.append(len(which))
+        return forward(self, data, which, budgets)
+
+    def named(scores: NDArray[np.float64], budgets: NDArray[np.int64]) -> torch.Tensor:
+        compared.append(scores.astype(int).tolist())
+        return comparable(scores, budgets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gcn.GraphNetworks, "forward", counted)
+        patch.setattr(gcn, "comparable", named)
+        known = encoded(graphs(count, seed=3))
+        assert fit(known, [1] * count, list(map(float, range(count))), VOCABULARY, config, 0) is not None
+    return values[:-1], compared  # the last values are what the fit is measured by
+
+
+@pytest.mark.parametrize("count", [4, 8, 24, 67])
+def test_a_fit_on_many_results_takes_as_many_steps_of_as_many_results_as_one_on_few(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    values, compared = spied(monkeypatch, count, SMALL.model_copy(update={"steps": 9, "batch_size": 8}))
+
+    assert len(values) == len(compared) == 9
+    assert [len(results) for results in compared] == values
+    assert all(min(count, 8) <= size <= 9 for size in values)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 9, 10, 11])
+def test_a_fit_can_have_any_number_of_steps(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    values, _ = spied(monkeypatch, 6, SMALL.model_copy(update={"steps": steps}))
+
+    assert len(values) == steps
+
+
+def test_a_fit_on_few_results_takes_fewer_steps_than_the_most() -> None:
+    steps = {count: num_steps(count, PredictorConfig()) for count in (10, 100, 160, 161, 10_000)}
+
+    assert steps == {10: 90, 100: 180, 160: 240, 161: 240, 10_000: 240}
+    assert num_steps(10, PredictorConfig(steps=50)) == num_steps(10_000, PredictorConfig(steps=50)) == 50
+
+
+def test_the_batches_of_a_fit_cover_all_results_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, compared = spied(monkeypatch, 26, SMALL.model_copy(update={"steps": 7, "batch_size": 8}))
+
+    first, second = (list(itertools.chain(*compared[i : i + 3])) for i in (0, 3))
+    assert sorted(first) == sorted(second) == list(range(26))
+    assert first != second != sorted(second)
+    assert set(compared[6]) < set(range(26))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_batch_in_which_nothing_can_be_compared_is_passed_over_in_silence() -> None:
+    known, config = encoded(graphs(12, seed=3)), SMALL.model_copy(update={"batch_size": 4})
+
+    ensembles = [fit(known, [1] * 12, [1.0] * 11 + [2.0], VOCABULARY, config, seed) for seed in range(4)]
+
+    assert all(each is not None and np.isfinite(each.values(known, [1] * 12)).all() for each in ensembles)
+
+
+def test_what_fits_into_one_batch_is_all_in_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, compared = spied(monkeypatch, 8, SMALL.model_copy(update={"steps": 3, "batch_size": 8}))
+
+    assert compared == [list(range(8))] * 3
+
+
+def test_a_fit_in_batches_learns_to_order_graphs_that_it_has_not_seen() -> None:
+    networks = graphs(160, seed=10)
+    scores = np.array([merit(graph) for graph in networks])
+    config = PredictorConfig(steps=90, batch_size=16, ensemble=2)
+
+    ensemble = fit(encoded(networks[:80]), [1] * 80, scores[:80].tolist(), VOCABULARY, config, 0)
+
+    assert ensemble is not None
+    assert kendall(ensemble.values(encoded(networks[80:]), [1] * 80).mean(0), scores[80:]) > 0.6
 
 
 def test_equal_seeds_give_equal_values_and_others_do_not() -> None:
@@ -188,33 +298,87 @@ def test_results_that_cannot_be_compared_fit_nothing() -> None:
     assert fit(networks, [1, 1, 1], [0.5, 0.5, 0.5], VOCABULARY, SMALL, 0) is None
 
 
-def test_pairs_are_of_equal_budget_and_weigh_more_where_the_better_one_is_good() -> None:
-    scores, budgets = np.array([0.1, 0.3, 0.2, 0.9, 0.9]), np.array([1, 1, 1, 3, 3])
+def test_results_are_compared_at_equal_budget_alone_and_equal_scores_not_at_all() -> None:
+    scores, budgets = np.array([0.1, 0.3, 0.2, 0.9, 0.9, 0.0]), np.array([1, 1, 1, 3, 3, 9])
 
-    better, worse, weights = comparable_pairs(scores, budgets)
+    better = comparable(scores, budgets)
 
-    found = dict(zip(zip(better.tolist(), worse.tolist(), strict=True), weights.tolist(), strict=True))
-    assert found == pytest.approx({(1, 0): 1.0, (1, 2): 1.0, (2, 0): (2 / 3) ** 2})
+    assert better.shape == (6, 6)
+    assert set(better.unique().tolist()) == {0.0, 1.0}
+    assert sorted(map(tuple, better.nonzero().tolist())) == [(1, 0), (1, 2), (2, 0)]
 
 
-def test_the_loss_is_the_weighted_mean_of_the_logistic_loss_of_each_pair() -> None:
+def test_the_loss_is_the_mean_of_the_logistic_loss_of_each_pair_summed_over_the_members() -> None:
     values = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 3.0]])
-    better, worse, weights = torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([3.0, 1.0])
+    better = torch.zeros(2, 3, 3)
+    better[:, 0, 1] = better[:, 1, 2] = 1
 
-    loss = ranking_loss(values, better, worse, weights)
+    loss = ranking_loss(values, better)
 
-    one = (3 * math.log1p(math.exp(-2.0)) + math.log1p(math.exp(-1.0))) / 4
-    two = (3 * math.log(2) + math.log1p(math.exp(3.0))) / 4
+    one = (math.log1p(math.exp(-2.0)) + math.log1p(math.exp(-1.0))) / 2
+    two = (math.log(2) + math.log1p(math.exp(3.0))) / 2
     assert float(loss) == pytest.approx(one + two)
 
 
 def test_the_right_order_has_the_smallest_loss() -> None:
-    better, worse, weights = comparable_pairs(np.array([0.1, 0.5, 0.9]), np.array([2, 2, 2]))
+    better = comparable(np.array([0.1, 0.5, 0.9]), np.array([2, 2, 2]))
 
     losses = {
-        order: float(ranking_loss(torch.tensor([order], dtype=torch.float32), better, worse, weights))
+        order: float(ranking_loss(torch.tensor([order], dtype=torch.float32), better[None]))
         for order in itertools.permutations((0, 1, 2))
     }
 
     assert min(losses, key=losses.__getitem__) == (0, 1, 2)
     assert max(losses, key=losses.__getitem__) == (2, 1, 0)
+
+
+def test_a_member_without_pairs_of_its_own_has_no_loss() -> None:
+    better = torch.zeros(2, 2, 2)
+    better[1, 0, 1] = 1
+
+    loss = ranking_loss(torch.tensor([[5.0, -5.0], [0.0, 0.0]]), better)
+
+    assert float(loss) == pytest.approx(math.log(2))
+
+
+def test_every_result_is_left_out_by_one_member_and_all_results_of_a_network_by_the_same() -> None:
+    networks = encoded(graphs(9, seed=2))
+
+    without = left_out(networks + networks, 3, seed=0)
+
+    assert without[:9].tolist() == without[9:].tolist()
+    assert sorted(np.bincount(without[:9], minlength=3).tolist()) == [3, 3, 3]
+
+
+def test_a_member_does_not_learn_from_what_it_leaves_out() -> None:
+    networks = encoded(graphs(8, seed=4))
+    config = SMALL.model_copy(update={"steps": 20})
+    without = left_out(networks, config.ensemble, seed=5)
+    scores = np.arange(8.0)
+    lies = np.where(without == 0, -scores, scores)
+
+    honest, misled = (fit(networks, [1] * 8, list(each), VOCABULARY, config, 5) for each in (scores, lies))
+
+    assert honest is not None
+    assert misled is not None
+    before, after = (each.values(networks, [1] * 8) for each in (honest, misled))
+    np.testing.assert_allclose(before[0], after[0], rtol=1e-4, atol=1e-5)
+    assert np.abs(before[1] - after[1]).max() > 1e-3
+
+
+def test_the_correlation_is_measured_on_what_a_member_has_left_out() -> None:
+    """The first member is right about its own two and wrong about the rest; the second the other way round."""
+    without, scores = np.array([0, 0, 1, 1]), np.array([1.0, 2.0, 3.0, 4.0])
+    right_about_unseen = np.array([[1.0, 2.0, 9.0, 8.0], [9.0, 8.0, 1.0, 2.0]])
+
+    assert unseen_correlation(right_about_unseen, scores, np.ones(4, dtype=np.int64), without, 2) == 1.0
+    assert unseen_correlation(right_about_unseen[::-1], scores, np.ones(4, dtype=np.int64), without, 2) == -1.0
+
+
+def test_pairs_of_different_budgets_or_equal_scores_are_not_measured() -> None:
+    without = np.zeros(6, dtype=np.int64)
+    values = np.array([[11.0, 12.0, 13.0, 1.0, 2.0, 2.5]])
+    scores, budgets = np.array([1.0, 2.0, 3.0, 11.0, 12.0, 12.0]), np.array([1, 1, 1, 9, 9, 9])
+
+    assert unseen_correlation(values, scores, budgets, without, 5) == 1.0
+    assert unseen_correlation(values, scores, budgets, without, 6) is None

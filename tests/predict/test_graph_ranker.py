@@ -6,88 +6,109 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from scored_graphs import SMALL, SPACE, candidates, history_of, merit
+import numpy as np
+import pytest
+from scored_graphs import SMALL, SPACE, candidates, history_of
 
 import nasflow_cli
 from nasflow_cli.core.trial import History
-from nasflow_cli.predict.ranker import GraphRanker, measured_correlation
+from nasflow_cli.optim.proposals import Judgement, Outlook
+from nasflow_cli.predict import gcn
+from nasflow_cli.predict.ranker import GraphRanker
 
 KNOWN = candidates(12, seed=0)
-MERITS = [merit(candidate.graph) for candidate in KNOWN]
 
 
 def test_it_is_cold_while_too_few_results_are_known() -> None:
-    ranker = GraphRanker(SMALL, 0, SPACE)
+    ranker, history = GraphRanker(SMALL, 0, SPACE), history_of(KNOWN[:5])
 
-    judgement = ranker.judge(candidates(4, seed=9), 1, history_of(KNOWN[:5]), 5)
+    assert ranker.outlook(history, 5) == Outlook(why="cold", chooses=False, fitted_on=0, correlation=None)
+    assert ranker.judge(candidates(1, seed=9), 1, history, 5) == Judgement(best=0, predicted=None)
 
-    assert (judgement.chosen, judgement.why, judgement.fitted_on) == (None, "cold", 0)
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[float | None], History]:
+    """Nine results, and a measured correlation as it is wished for."""
+
+    def history(correlation: float | None) -> History:
+        monkeypatch.setattr(gcn, "unseen_correlation", lambda *_: correlation)
+        return history_of(KNOWN[:9])
+
+    return history
 
 
-def test_it_says_what_it_expects_but_does_not_choose_before_it_was_measured() -> None:
-    ranker = GraphRanker(SMALL, 0, SPACE)
+Measured = Callable[[float | None], History]
 
-    judgement = ranker.judge(candidates(4, seed=9), 1, history_of(KNOWN[:8]), 8)
 
-    assert (judgement.chosen, judgement.why, judgement.correlation) == (None, "untrusted", None)
+def test_it_says_what_it_expects_but_does_not_choose_before_it_was_measured(measured: Measured) -> None:
+    ranker, history = GraphRanker(SMALL, 0, SPACE), measured(None)
+
+    assert ranker.outlook(history, 9) == Outlook(why="untrusted", chooses=False, fitted_on=9, correlation=None)
+    judgement = ranker.judge(candidates(1, seed=9), 1, history, 9)
+    assert judgement.best == 0
     assert judgement.predicted is not None
-    assert len(judgement.predicted) == 4
 
 
-def with_expectations(sign: float) -> History:
-    return history_of(KNOWN[:9], predicted=[sign * merit for merit in MERITS[:9]])
+def test_it_chooses_while_it_orders_well_what_it_has_not_learned_from(measured: Measured) -> None:
+    outlooks = [GraphRanker(SMALL, seed, SPACE).outlook(measured(0.9), 9) for seed in range(4)]
+
+    assert {outlook.correlation for outlook in outlooks} == {0.9}
+    assert "predictor" in {outlook.why for outlook in outlooks}
+    assert all(outlook.chooses == (outlook.why == "predictor") for outlook in outlooks)
 
 
-def test_it_chooses_once_its_expectations_have_come_true() -> None:
-    judgements = [
-        GraphRanker(SMALL, seed, SPACE).judge(candidates(6, seed=9), 1, with_expectations(1.0), 9) for seed in range(4)
-    ]
+def test_it_does_not_choose_while_it_orders_wrongly_what_it_has_not_learned_from(measured: Measured) -> None:
+    outlook = GraphRanker(SMALL, 0, SPACE).outlook(measured(-1.0), 9)
 
-    assert {judgement.correlation for judgement in judgements} == {1.0}
-    assert "predictor" in {judgement.why for judgement in judgements}
-    assert all((judgement.chosen is not None) == (judgement.why == "predictor") for judgement in judgements)
+    assert outlook == Outlook(why="untrusted", chooses=False, fitted_on=9, correlation=-1.0)
 
 
-def test_it_does_not_choose_while_its_expectations_are_wrong() -> None:
-    judgement = GraphRanker(SMALL, 0, SPACE).judge(candidates(6, seed=9), 1, with_expectations(-1.0), 9)
-
-    assert (judgement.chosen, judgement.why, judgement.correlation) == (None, "untrusted", -1.0)
-
-
-def test_a_share_of_the_slots_bypasses_it() -> None:
+def test_a_share_of_the_slots_bypasses_it(measured: Measured) -> None:
     ranker = GraphRanker(SMALL.model_copy(update={"bypass": 0.5}), 0, SPACE)
-    history, pool = with_expectations(1.0), candidates(6, seed=9)
+    history = measured(1.0)
 
-    whys = [ranker.judge(pool, 1, history, number).why for number in range(9, 49)]
+    outlooks = [ranker.outlook(history, number) for number in range(9, 49)]
 
+    whys = [outlook.why for outlook in outlooks]
     assert 10 <= whys.count("bypass") <= 30
     assert set(whys) == {"bypass", "predictor"}
+    assert all(outlook.chooses == (outlook.why == "predictor") for outlook in outlooks)
 
 
 def test_its_judgement_is_the_same_after_a_restart() -> None:
-    history, pool = with_expectations(1.0), candidates(6, seed=9)
+    history, pool = history_of(KNOWN[:9]), candidates(6, seed=9)
     used = GraphRanker(SMALL, 0, SPACE)
     early = history_of(KNOWN[:6])
+    used.outlook(early, 6)
     used.judge(pool, 1, early, 6)
 
     assert used.judge(pool, 1, history, 9) == GraphRanker(SMALL, 0, SPACE).judge(pool, 1, history, 9)
+    assert used.outlook(history, 9) == GraphRanker(SMALL, 0, SPACE).outlook(history, 9)
 
 
-def test_only_what_was_expected_before_counts_for_the_correlation() -> None:
-    said = [None] * 5 + MERITS[5:]
+def test_its_judgement_does_not_hang_on_being_asked_for_its_outlook_first() -> None:
+    history, pool = history_of(KNOWN[:9]), candidates(6, seed=9)
+    asked = GraphRanker(SMALL, 0, SPACE)
+    asked.outlook(history, 9)
 
-    assert measured_correlation(history_of(KNOWN), SMALL) is None
-    assert measured_correlation(history_of(KNOWN, predicted=said), SMALL) == 1.0
+    assert asked.judge(pool, 1, history, 9) == GraphRanker(SMALL, 0, SPACE).judge(pool, 1, history, 9)
 
 
-def test_only_the_latest_expectations_count_for_the_correlation() -> None:
-    said = [-merit for merit in MERITS[:6]] + MERITS[6:]
+def test_the_best_of_a_pool_is_the_one_of_which_it_expects_most_alone() -> None:
+    ranker, history = GraphRanker(SMALL.model_copy(update={"ensemble": 1}), 0, SPACE), history_of(KNOWN[:9])
+    pool = candidates(6, seed=9)
 
-    windowed = SMALL.model_copy(update={"window": 6})
+    judgement = ranker.judge(pool, 1, history, 9)
 
-    assert measured_correlation(history_of(KNOWN, predicted=said), windowed) == 1.0
+    alone = [ranker.judge([candidate], 1, history, 9) for candidate in pool]
+    assert {each.best for each in alone} == {0}
+    expected = np.array([each.predicted for each in alone], dtype=np.float64)
+    assert expected.std() > 1e-4
+    assert judgement.best == expected.argmax()
+    assert judgement.predicted == pytest.approx(expected.max(), rel=1e-4)
 
 
 def test_dgl_is_imported_by_one_module_only() -> None:

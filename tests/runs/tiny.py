@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
         "trials": 16,
         "budget": {"min": 1, "max": 3, "eta": 3},
         "pool": 8,
-        "predictor": {"min_results": 5, "epochs": 5, "ensemble": 2, "width": 8, "layers": 2, "min_pairs": 3},
+        "predictor": {"min_results": 5, "steps": 5, "ensemble": 2, "width": 8, "layers": 2, "min_pairs": 3},
     },
     "training": {"batch_size": 32, "checkpoint_every_s": 0},
     "executor": {"kind": "inline"},
