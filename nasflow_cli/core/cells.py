@@ -22,11 +22,12 @@ Read = Callable[[str], Value]
 def cell_edges(config: CellConfig, num_nodes: int) -> list[tuple[int, int]]:
     """The edges (from, to) that a cell of so many nodes can have, those to the output left out."""
     first = config.inputs
-    edges: list[tuple[int, int]] = []
-    for j in range(first, first + num_nodes):
-        start = j - 1 if config.edges == "chain" and j > first else 0
-        edges.extend((i, j) for i in range(start, j))
-    return edges
+    return [(i, j) for j in range(first, first + num_nodes) for i in edges_into(config, j)]
+
+
+def edges_into(config: CellConfig, node: int) -> range:
+    """The values that a node can read."""
+    return range(node - 1 if config.edges == "chain" and node > config.inputs else 0, node)
 
 
 def is_searched(config: CellConfig, node: int) -> bool:
@@ -78,7 +79,7 @@ class Wiring:
 def wire(prefix: str, config: CellConfig, read: Read) -> Wiring:
     """Read a cell's structure."""
     first, num_nodes = config.inputs, int(read(f"{prefix}.nodes"))
-    reads = tuple(tuple(_sources(prefix, config, num_nodes, j, read)) for j in range(first, first + num_nodes))
+    reads = tuple(_sources(prefix, config, j, read) for j in range(first, first + num_nodes))
     ends, added = _ends(prefix, config, reads, read)
     return _wired(_form(prefix, config), reads, tuple(ends), added)
 
@@ -134,12 +135,13 @@ def _wired(form: _Form, reads: tuple[tuple[int, ...], ...], ends: tuple[int, ...
     )
 
 
-def _sources(prefix: str, config: CellConfig, num_nodes: int, node: int, read: Read) -> list[int]:
+def _sources(prefix: str, config: CellConfig, node: int, read: Read) -> tuple[int, ...]:
     if isinstance(config.edges, int):
-        return [int(value) for value in str(read(f"{prefix}.{node}.inputs")).split("+")]
-    searched = is_searched(config, node)
-    edges = [i for i, j in cell_edges(config, num_nodes) if j == node]
-    return [i for i in edges if not searched or read(f"{prefix}.{i}-{node}.edge")]
+        return tuple([int(value) for value in str(read(f"{prefix}.{node}.inputs")).split("+")])
+    edges = edges_into(config, node)
+    if not is_searched(config, node):
+        return tuple(edges)
+    return tuple([i for i in edges if read(f"{prefix}.{i}-{node}.edge")])
 
 
 def _ends(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nasflow_cli.core.cells import Read, Shape, Wiring, adapt_slot, placed, project_slot, wire
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node, OperationFacts, simplify
@@ -51,18 +51,13 @@ class Decoder:
         return int(self.read(f"stages.{stage}.depth")), int(self.read(f"stages.{stage}.width"))
 
     def _with_head(self, chain: _Chain, head_width: int) -> NetworkGraph:
-        graph = NetworkGraph(
-            blocks=tuple(chain.blocks),
-            activation=self._domain("activation", "head") if self.config.head_is_activated else None,
-            initialisation=self._domain("initialisation", "head"),
-            dropout=self.config.dropout,
-            head_width=head_width,
-            order=self.config.activation.order,
-            flaw=self._flaw(),
-        )
+        activation = self._domain("activation", "head") if self.config.head_is_activated else None
+        head = (activation, self._domain("initialisation", "head"), self.config.dropout, head_width)
+        order, flaw = self.config.activation.order, self._flaw()
         if self.config.prune:
-            return graph
-        return replace(graph, simplified=replace(graph, blocks=tuple(chain.simplified)))
+            return NetworkGraph(tuple(chain.blocks), *head, order, flaw)
+        simplified = NetworkGraph(tuple(chain.simplified), *head, order, flaw)
+        return NetworkGraph(tuple(chain.blocks), *head, order, flaw, simplified)
 
     def _flaw(self) -> str | None:
         for prefix, wiring in self._wirings.items():
@@ -118,7 +113,8 @@ class Decoder:
 
     def _single(self, operation: str, slot: str, width: int, stride: int) -> _Filled:
         cell = Cell((self._fill(Node(slot, (0,), width, stride), operation, slot, width),), (1,))
-        return self._filled(cell, ())
+        fact = self.facts[operation]
+        return self._filled(cell, ()) if fact.zero or fact.identity else _Filled(cell, cell)
 
     def _filled(self, cell: Cell, widths: Sequence[int]) -> _Filled:
         return _Filled(cell, cell if self.config.prune else simplify(cell, self.facts, widths))
