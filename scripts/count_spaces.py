@@ -140,7 +140,7 @@ def burnside(wiring: Wiring, num_labels: int) -> int:
         image = {0: 0, **dict(zip(inner, order, strict=True))}
         keeps = all(sorted(image[value] for value in reads[number]) == reads[image[number]] for number in inner)
         if keeps and sorted(image[value] for value in wiring.output) == sorted(wiring.output):
-            fixed.append(num_labels ** num_cycles(image, inner))
+            fixed.append(int(num_labels ** num_cycles(image, inner)))
     return sum(fixed) // len(fixed)
 
 
