@@ -1,8 +1,8 @@
-"""Writes docs/configuration.md and docs/experiment.schema.json from the configuration models.
+"""Writes docs/configuration.md, docs/experiment.schema.json and the table of operations in docs/search-space.md.
 
     python scripts/write_reference.py [--check]
 
-With --check it writes nothing and exits with 1 when either file is not what it would write.
+With --check it writes nothing and exits with 1 when a file is not what it would write.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pydantic_core import PydanticUndefined
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.evaluator_config import Word
+from nasflow_cli.core.registry import OPERATIONS, arguments_of
+from nasflow_cli.nets.operations import operation_facts
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -103,11 +105,37 @@ def reference() -> str:
     return "\n".join(parts)
 
 
+TABLE = ("<!-- operations -->\n", "<!-- end of operations -->\n")
+FACTS = ("weighted", "activated", "adapts", "identity", "zero")
+
+
+def operations() -> str:
+    """The table of the operations that ship."""
+    facts = operation_facts()
+    rows = []
+    for name in OPERATIONS:
+        entry, about = OPERATIONS[name], facts[name]
+        arguments = [f"`{a.name}` {json.dumps(a.default)}" for a in arguments_of(entry).values()]
+        declared = [fact for fact in FACTS if getattr(about, fact)]
+        says = cleandoc(entry.make.__doc__ or "").splitlines()[0].rstrip(".:")
+        rows.append(f"| `{name}` | {says} | {', '.join(arguments)} | {about.takes} | {', '.join(declared)} |")
+    return "| name | what | arguments | takes | facts |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def with_table(text: str) -> str:
+    """The document with the table of operations between its two marks."""
+    before, rest = text.split(TABLE[0])
+    after = rest.split(TABLE[1])[1]
+    return f"{before}{TABLE[0]}{operations()}{TABLE[1]}{after}"
+
+
 def main() -> int:
-    """Write or check both files."""
+    """Write or check all files."""
+    space = DOCS / "search-space.md"
     files = {
         DOCS / "configuration.md": reference(),
         DOCS / "experiment.schema.json": json.dumps(ExperimentConfig.model_json_schema(), indent=1) + "\n",
+        space: with_table(space.read_text(encoding="utf-8")),
     }
     stale = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:

@@ -1,14 +1,15 @@
 """Cells: which edges and slots a described cell can have, how one is wired, and the shapes of its nodes.
 
 A value's number is its name: inputs come first, then the nodes, in order. Pure functions of a cell's description; what
-is chosen comes in through `read`.
+is chosen comes in through `read`. Wirings and shapes are kept: members of a space share them.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.canonical import refined_colours
@@ -21,11 +22,12 @@ Read = Callable[[str], Value]
 def cell_edges(config: CellConfig, num_nodes: int) -> list[tuple[int, int]]:
     """The edges (from, to) that a cell of so many nodes can have, those to the output left out."""
     first = config.inputs
-    edges: list[tuple[int, int]] = []
-    for j in range(first, first + num_nodes):
-        start = j - 1 if config.edges == "chain" and j > first else 0
-        edges.extend((i, j) for i in range(start, j))
-    return edges
+    return [(i, j) for j in range(first, first + num_nodes) for i in edges_into(config, j)]
+
+
+def edges_into(config: CellConfig, node: int) -> range:
+    """The values that a node can read."""
+    return range(node - 1 if config.edges == "chain" and node > config.inputs else 0, node)
 
 
 def is_searched(config: CellConfig, node: int) -> bool:
@@ -77,14 +79,39 @@ class Wiring:
 def wire(prefix: str, config: CellConfig, read: Read) -> Wiring:
     """Read a cell's structure."""
     first, num_nodes = config.inputs, int(read(f"{prefix}.nodes"))
-    reads = {j: _sources(prefix, config, num_nodes, j, read) for j in range(first, first + num_nodes)}
+    reads = tuple(_sources(prefix, config, j, read) for j in range(first, first + num_nodes))
+    ends, added = _ends(prefix, config, reads, read)
+    return _wired(_form(prefix, config), reads, tuple(ends), added)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What of a cell's description its wiring and its shapes depend on. Can be hashed, unlike the description."""
+
+    prefix: str
+    num_inputs: int
+    slots: str
+    """`nodes`, `edges` (named by both ends), or `reads` (named by the node and the number of the value it reads)."""
+    join: str
+    project: str | None
+
+
+def _form(prefix: str, config: CellConfig) -> _Form:
+    slots = "reads" if config.slots == "edges" and isinstance(config.edges, int) else config.slots
+    return _Form(prefix, config.inputs, slots, config.join, config.project.per if config.project is not None else None)
+
+
+@lru_cache(maxsize=20_000)
+def _wired(form: _Form, reads: tuple[tuple[int, ...], ...], ends: tuple[int, ...], added: tuple[int, ...]) -> Wiring:
+    """The live slots of a cell whose nodes read these values, and which these nodes leave. Many members share it."""
+    prefix, first = form.prefix, form.num_inputs
     slots: list[Node] = []
     stands_for: list[tuple[int, ...]] = [(value,) for value in range(first)]
-    for j, sources in reads.items():
+    for j, sources in enumerate(reads, start=first):
         live = [(n, i) for n, i in enumerate(sources) if stands_for[i]]
-        if config.slots == "edges":
+        if form.slots != "nodes":
             for n, i in live:
-                name = f"{prefix}.{j}.{n}" if isinstance(config.edges, int) else f"{prefix}.{i}-{j}"
+                name = f"{prefix}.{j}.{n}" if form.slots == "reads" else f"{prefix}.{i}-{j}"
                 slots.append(Node(name, stands_for[i], 0))
             end = first + len(slots)
             stands_for.append(tuple(range(end - len(live), end)))
@@ -93,10 +120,9 @@ def wire(prefix: str, config: CellConfig, read: Read) -> Wiring:
             stands_for.append((first + len(slots) - 1,))
         else:
             stands_for.append(())
-    ends, added = _ends(prefix, config, reads, read)
     output: tuple[int, ...] = ()
     for j in ends:
-        if config.join != "sum" and len(stands_for[j]) > 1:  # what is concatenated is the node's sum, not its terms
+        if form.join != "sum" and len(stands_for[j]) > 1:  # what is concatenated is the node's sum, not its terms
             slots.append(Node(adapt_slot(prefix), stands_for[j], 0))
             output += (first + len(slots) - 1,)
         else:
@@ -109,26 +135,27 @@ def wire(prefix: str, config: CellConfig, read: Read) -> Wiring:
     )
 
 
-def _sources(prefix: str, config: CellConfig, num_nodes: int, node: int, read: Read) -> list[int]:
+def _sources(prefix: str, config: CellConfig, node: int, read: Read) -> tuple[int, ...]:
     if isinstance(config.edges, int):
-        return [int(value) for value in str(read(f"{prefix}.{node}.inputs")).split("+")]
-    searched = is_searched(config, node)
-    edges = [i for i, j in cell_edges(config, num_nodes) if j == node]
-    return [i for i in edges if not searched or read(f"{prefix}.{i}-{node}.edge")]
+        return tuple([int(value) for value in str(read(f"{prefix}.{node}.inputs")).split("+")])
+    edges = edges_into(config, node)
+    if not is_searched(config, node):
+        return tuple(edges)
+    return tuple([i for i in edges if read(f"{prefix}.{i}-{node}.edge")])
 
 
 def _ends(
-    prefix: str, config: CellConfig, reads: Mapping[int, list[int]], read: Read
+    prefix: str, config: CellConfig, reads: Sequence[Sequence[int]], read: Read
 ) -> tuple[list[int], tuple[int, ...]]:
     """The nodes that leave the cell, and the inputs that are added to them."""
-    nodes = list(reads)
+    nodes = list(range(config.inputs, config.inputs + len(reads)))
     if config.output == "free":
         added = tuple(i for i in range(config.inputs) if read(f"{prefix}.{i}-out.edge"))
         return [j for j in nodes if read(f"{prefix}.{j}-out.edge")], added
     added = (0,) if read(f"{prefix}.residual") else ()
     if config.output == "last":
         return nodes[-1:], added
-    read_by_some = {i for sources in reads.values() for i in sources}
+    read_by_some = {i for sources in reads for i in sources}
     return [j for j in nodes if config.output == "all" or j not in read_by_some], added
 
 
@@ -140,42 +167,58 @@ class Shape:
     stride: int
 
 
-class Placing:
+def placed(
+    prefix: str, config: CellConfig, wiring: Wiring, labels: Mapping[str, str], inputs: Sequence[Shape], target: Shape
+) -> Cell:
+    """The wired cell with the widths and strides that give `target`, not simplified; operations are names of slots.
+
+    `labels` say what stands in each slot.
+    """
+    # Only where a width is shared out does a shape depend on what stands where.
+    words = tuple(labels[name] for name, _ in wiring.slots) if config.join == "split" else ()
+    return _placed(_form(prefix, config), wiring, words, tuple(inputs[: config.inputs]), target)
+
+
+@lru_cache(maxsize=20_000)
+def _placed(form: _Form, wiring: Wiring, words: tuple[str, ...], inputs: tuple[Shape, ...], target: Shape) -> Cell:
+    return _Placing(form, inputs, target).cell(wiring, words)
+
+
+class _Placing:
     """Gives the nodes of one wired cell their widths and strides, and puts projections where shapes do not agree."""
 
-    def __init__(self, prefix: str, config: CellConfig, inputs: Sequence[Shape], width: int, stride: int) -> None:
-        self.prefix = prefix
-        self.config = config
-        self.target = Shape(width, inputs[0].stride * stride)
-        self.shapes = list(inputs[: config.inputs])
+    def __init__(self, form: _Form, inputs: Sequence[Shape], target: Shape) -> None:
+        self.form = form
+        self.target = target
+        self.shapes = list(inputs)
         self.nodes: list[Node] = []
         self._adapted: dict[tuple[int, int], int] = {}
 
-    def cell(self, wiring: Wiring, labels: Mapping[str, str]) -> Cell:
-        """The cell, not simplified; its operations are names of slots. `labels` say what stands in each."""
-        config, first = self.config, self.config.inputs
-        widths = self._widths(wiring, labels)
+    def cell(self, wiring: Wiring, words: Sequence[str]) -> Cell:
+        """The cell. `words` say what stands in each slot, where the width is shared out."""
+        form, first = self.form, self.form.num_inputs
+        widths = self._widths(wiring, words)
         place = list(range(first))
-        if config.project is not None and config.project.per == "cell":
+        if form.project == "cell":
             place = [self._project_input(i) for i in range(first)]
         sources = set(place)
         for (name, reads), width in zip(wiring.slots, widths, strict=True):
             place.append(self._slot(name, [place[value] for value in reads], sources, width))
-        out = sum(widths[v - first] for v in wiring.output) if config.join == "concat" else self.target.width
+        out = sum(widths[v - first] for v in wiring.output) if form.join == "concat" else self.target.width
         output = tuple(self._reach(place[v], sources, self.target.width) for v in wiring.output)
         added = tuple(self._reach(place[v], sources, out or self.target.width) for v in wiring.added)
-        if config.join == "sum":
+        if form.join == "sum":
             return Cell(tuple(self.nodes), output + added, first)
-        return Cell(tuple(self.nodes), output, first, "concat", added, config.join == "split")
+        return Cell(tuple(self.nodes), output, first, "concat", added, form.join == "split")
 
-    def _widths(self, wiring: Wiring, labels: Mapping[str, str]) -> list[int]:
+    def _widths(self, wiring: Wiring, words: Sequence[str]) -> list[int]:
         """The width of each slot: the cell's, or its share of it (Ying et al. 2019, section 2.2)."""
-        total, first = self.target.width, self.config.inputs
-        if self.config.join != "split" or not wiring.output:
+        total, first = self.target.width, self.form.num_inputs
+        if self.form.join != "split" or not wiring.output:
             return [total] * len(wiring.slots)
         share, rest = divmod(total, len(wiring.output))
         # What does not divide goes to the first ones in an order that relabelling the nodes does not change.
-        names = [f"input{i}" for i in range(first)] + [labels[name] for name, _ in wiring.slots]
+        names = [*(f"input{i}" for i in range(first)), *words]
         reads = ((),) * first + tuple(reads for _, reads in wiring.slots)
         colours = refined_colours(tuple(names), reads, (wiring.output, wiring.added))
         order = sorted(wiring.output, key=lambda value: (colours[value], value))
@@ -193,12 +236,15 @@ class Placing:
 
     def _project_input(self, value: int) -> int:
         stride = self.shapes[0].stride // self.shapes[value].stride
-        name = project_slot(self.prefix) if stride == 1 else adapt_slot(self.prefix)
+        name = project_slot(self.form.prefix) if stride == 1 else adapt_slot(self.form.prefix)
         return self._add(name, (value,), self.target.width, stride)
 
     def _slot(self, name: str, reads: list[int], sources: set[int], width: int) -> int:
-        per_edge = self.config.project is not None and self.config.project.per == "edge"
-        if not per_edge and sources.issuperset(reads) and len({self.shapes[value] for value in reads}) == 1:
+        if (
+            self.form.project != "edge"
+            and sources.issuperset(reads)
+            and len({self.shapes[value] for value in reads}) == 1
+        ):
             return self._add(name, tuple(reads), width, self.target.stride // self.shapes[reads[0]].stride)
         return self._add(name, tuple(self._reach(value, sources, width) for value in reads), width, 1)
 
@@ -208,15 +254,10 @@ class Placing:
             return value
         shape = self.shapes[value]
         stride = self.target.stride // shape.stride
-        if self.config.project is not None and self.config.project.per == "edge":
-            return self._add(project_slot(self.prefix), (value,), width, stride)
+        if self.form.project == "edge":
+            return self._add(project_slot(self.form.prefix), (value,), width, stride)
         if shape == Shape(width, self.target.stride):
             return value
         if (value, width) not in self._adapted:
-            self._adapted[value, width] = self._add(adapt_slot(self.prefix), (value,), width, stride)
+            self._adapted[value, width] = self._add(adapt_slot(self.form.prefix), (value,), width, stride)
         return self._adapted[value, width]
-
-
-def named(cell: Cell, names: Mapping[str, str]) -> Cell:
-    """The cell with operations in place of the names of slots."""
-    return replace(cell, nodes=tuple(replace(node, operation=names[node.operation]) for node in cell.nodes))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from nasflow_cli.core.cells import Placing, Read, Shape, Wiring, adapt_slot, project_slot, wire
+from nasflow_cli.core.cells import Read, Shape, Wiring, adapt_slot, placed, project_slot, wire
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node, OperationFacts, simplify
 from nasflow_cli.core.parameters import cell_prefix
 from nasflow_cli.core.space_config import Granularity, SpaceConfig, StageConfig
@@ -22,9 +22,11 @@ class Decoder:
         self.facts = facts
         self.read = read
         self._stage = 0
+        self._per = {"activation": config.activation.per, "initialisation": config.initialisation.per}
         self._wirings: dict[str, Wiring] = {}
         self._names: dict[str, str] = {}
-        self._cells: dict[tuple[object, ...], Cell] = {}
+        self._cells: dict[tuple[object, ...], _Filled] = {}
+        self._even: dict[tuple[str, int], _Filled] = {}
 
     def network(self) -> NetworkGraph:
         """Read everything and return the graph, simplified unless the description says otherwise."""
@@ -32,13 +34,14 @@ class Decoder:
         stem_width = int(self.read("stem.width"))
         shapes = [self._shape(number) for number in range(len(config.stages))]
         for number in range(len(config.stages)):
-            for layer in range(shapes[number][0]):
+            name = config.stages[number].cell
+            for layer in range(shapes[number][0] if config.cells[name].per == "layer" else 1):
                 prefix = cell_prefix(config, number, layer)
                 if prefix not in self._wirings:
-                    name = self._names[prefix] = config.stages[number].cell
+                    self._names[prefix] = name
                     self._wirings[prefix] = wire(prefix, config.cells[name], self.read)
         head_width = int(self.read("head.width")) if config.head.width is not None else 0
-        chain = _Chain(config.prune, self.facts)
+        chain = _Chain()
         chain.append("stem", self._single(config.stem.operation, "stem", stem_width, config.stem.stride))
         for self._stage, stage in enumerate(config.stages):
             self._add_stage(chain, stage, *shapes[self._stage])
@@ -48,18 +51,14 @@ class Decoder:
         return int(self.read(f"stages.{stage}.depth")), int(self.read(f"stages.{stage}.width"))
 
     def _with_head(self, chain: _Chain, head_width: int) -> NetworkGraph:
-        graph = NetworkGraph(
-            blocks=tuple(chain.blocks),
-            activation=self._domain("activation", "head") if self.config.head_is_activated else None,
-            initialisation=self._domain("initialisation", "head"),
-            dropout=self.config.dropout,
-            head_width=head_width,
-            order=self.config.activation.order,
-            flaw=self._flaw() or _unread(chain.blocks if self.config.prune else chain.simplified),
-        )
+        activation = self._domain("activation", "head") if self.config.head_is_activated else None
+        head = (activation, self._domain("initialisation", "head"), self.config.dropout, head_width)
+        order = self.config.activation.order
+        flaw = self._flaw() or _unread(chain.blocks if self.config.prune else chain.simplified)
         if self.config.prune:
-            return graph
-        return replace(graph, simplified=replace(graph, blocks=tuple(chain.simplified)))
+            return NetworkGraph(tuple(chain.blocks), *head, order, flaw)
+        simplified = NetworkGraph(tuple(chain.simplified), *head, order, flaw)
+        return NetworkGraph(tuple(chain.blocks), *head, order, flaw, simplified)
 
     def _flaw(self) -> str | None:
         for prefix, wiring in self._wirings.items():
@@ -90,43 +89,64 @@ class Decoder:
 
     def _domain(self, kind: str, slot: str) -> str:
         """Read an activation or initialisation at the granularity that the user named."""
-        per: Granularity = getattr(self.config, kind).per
-        name = {"network": kind, "stage": f"stages.{self._stage}.{kind}", "slot": f"{slot}.{kind}"}[per]
-        return str(self.read(name))
+        per: Granularity = self._per[kind]
+        if per == "network":
+            return str(self.read(kind))
+        return str(self.read(f"stages.{self._stage}.{kind}" if per == "stage" else f"{slot}.{kind}"))
 
-    def _fill(self, node: Node, slot: str, in_width: int) -> Node:
-        fact = self.facts[node.operation]
+    def _fill(self, node: Node, operation: str, slot: str, in_width: int, domains: Iterable[str] = ()) -> Node:
+        """The node with an operation in its slot, and what else is chosen for it: `domains` are its arguments."""
+        fact = self.facts[operation]
         projects = fact.projects(in_width, node.width, node.stride)
+        name = f"{node.operation}.{operation}"
+        arguments = tuple([(key, self.read(f"{name}.{key}")) for key in sorted(domains)]) if domains else ()
         # Before the stem's convolution there is none: nothing of the input is to be cut off before it is looked at.
         activated = (fact.activated or projects) and not (slot == "stem" and self.config.activation.order == "before")
         return Node(
-            node.operation,
+            operation,
             node.inputs,
             node.width,
             node.stride,
             self._domain("activation", slot) if activated else None,
             self._domain("initialisation", slot) if fact.weighted or projects else None,
-            node.arguments,
+            arguments,
         )
 
-    def _single(self, operation: str, slot: str, width: int, stride: int) -> Cell:
-        return Cell((self._fill(Node(operation, (0,), width, stride), slot, width),), (1,))
+    def _single(self, operation: str, slot: str, width: int, stride: int) -> _Filled:
+        cell = Cell((self._fill(Node(slot, (0,), width, stride), operation, slot, width),), (1,))
+        fact = self.facts[operation]
+        return self._filled(cell, ()) if fact.zero or fact.identity else _Filled(cell, cell)
 
-    def _cell(self, prefix: str, name: str, chain: _Chain, width: int, stride: int) -> Cell:
-        """The cell at a layer; layers in the same place share it."""
-        place = (prefix, self._stage, chain.outputs[: self.config.cells[name].inputs], width, stride)
-        if place not in self._cells:
-            self._cells[place] = self._read_cell(prefix, name, chain, width, stride)
-        return self._cells[place]
+    def _filled(self, cell: Cell, widths: Sequence[int]) -> _Filled:
+        return _Filled(cell, cell if self.config.prune else simplify(cell, self.facts, widths))
 
-    def _read_cell(self, prefix: str, name: str, chain: _Chain, width: int, stride: int) -> Cell:
+    def _cell(self, prefix: str, name: str, chain: _Chain, width: int, stride: int) -> _Filled:
+        """The cell at a layer. Layers in the same place share it; where the width alone differs, it is read once."""
+        inputs = chain.outputs[: self.config.cells[name].inputs]
+        place = (prefix, self._stage, inputs, width, stride)
+        if place in self._cells:
+            return self._cells[place]
+        likeness = (prefix, self._stage if "stage" in self._per.values() else 0)
+        even = stride == 1 and inputs[0].width == width and len(set(inputs)) == 1
+        if even and likeness in self._even:
+            filled = self._even[likeness].at_width(width)
+        else:
+            filled = self._read_cell(prefix, name, chain, width, stride)
+            if even and all(node.width == width for node in filled.cell.nodes):
+                self._even[likeness] = filled
+        self._cells[place] = filled
+        return filled
+
+    def _read_cell(self, prefix: str, name: str, chain: _Chain, width: int, stride: int) -> _Filled:
         config, wiring = self.config.cells[name], self._wirings[prefix]
-        chosen = {adapt_slot(prefix): ADAPTER}
-        searched = [slot for slot, _ in wiring.slots if slot not in chosen]
-        chosen.update({slot: str(self.read(f"{slot}.operation")) for slot in searched})
-        raw = Placing(prefix, config, chain.outputs, width, stride).cell(wiring, chosen)
+        adapter, project = adapt_slot(prefix), project_slot(prefix)
+        chosen = {slot: str(self.read(f"{slot}.operation")) for slot, _ in wiring.slots if slot != adapter}
+        searched = frozenset(chosen)
+        chosen[adapter] = ADAPTER
+        target = Shape(width, chain.outputs[0].stride * stride)
+        raw = placed(prefix, config, wiring, chosen, chain.outputs, target)
         if config.project is not None:
-            chosen[project_slot(prefix)] = config.project.operation
+            chosen[project] = config.project.operation
         widths = [shape.width for shape in chain.outputs]
         if self.config.prune:
             # Simplified before activations and arguments are read: what `none` cuts off has none.
@@ -136,34 +156,40 @@ class Decoder:
         for node in raw.nodes:
             slot, operation = node.operation, chosen[node.operation]
             domains = config.operations.arguments.get(operation, {}) if slot in searched else {}
-            arguments = tuple((key, self.read(f"{slot}.{operation}.{key}")) for key in sorted(domains))
-            filled = Node(operation, node.inputs, node.width, node.stride, arguments=arguments)
-            home = project_slot(prefix) if slot == adapt_slot(prefix) else slot
-            nodes.append(self._fill(filled, home, raw.in_width(node, all_widths)))
-        return Cell(tuple(nodes), raw.output, raw.num_inputs, raw.join, raw.added, raw.cut)
+            in_width = raw.in_width(node, all_widths) if self.facts[operation].adapts else node.width
+            nodes.append(self._fill(node, operation, project if slot == adapter else slot, in_width, domains))
+        return self._filled(Cell(tuple(nodes), raw.output, raw.num_inputs, raw.join, raw.added, raw.cut), widths)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A cell as it is built, and without what cannot matter: the same one, unless the description keeps that."""
+
+    cell: Cell
+    simplified: Cell
+
+    def at_width(self, width: int) -> _Filled:
+        """The same at another width, of cells in which everything has one width."""
+        wider = self.cell.at_width(width)
+        return _Filled(wider, wider if self.simplified is self.cell else self.simplified.at_width(width))
 
 
 class _Chain:
     """The blocks so far, and the shapes of the last two cells' outputs, nearest first."""
 
-    def __init__(self, prune: bool, facts: Mapping[str, OperationFacts]) -> None:
+    def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.simplified: list[Block] = []
         self.outputs = (Shape(0, 1), Shape(0, 1))
-        self._prune = prune
-        self._last: tuple[Cell, list[int], Cell] | None = None
-        self._facts = facts
 
-    def append(self, name: str, cell: Cell, copies: int = 1) -> None:
+    def append(self, name: str, filled: _Filled, copies: int = 1) -> None:
         """Add copies of a cell, all of them on inputs of the same shapes if there are several."""
+        cell = filled.cell
         inputs = self.outputs[: cell.num_inputs]
-        widths = [shape.width for shape in inputs]
-        after = Shape(cell.out_width(widths), cell.out_stride([shape.stride for shape in inputs]))
+        widths, strides = [shape.width for shape in inputs], [shape.stride for shape in inputs]
+        after = Shape(cell.out_width(widths), cell.out_stride(strides))
         _append(self.blocks, Block(name, cell, copies))
-        if not self._prune:
-            if self._last is None or self._last[:2] != (cell, widths):
-                self._last = (cell, widths, simplify(cell, self._facts, widths))
-            _append(self.simplified, Block(name, self._last[2], copies))
+        _append(self.simplified, Block(name, filled.simplified, copies))
         self.outputs = (after, after if name == "stem" or copies > 1 else self.outputs[0])
 
 

@@ -80,12 +80,15 @@ class Cell:
     cut: bool = False
 
     def __post_init__(self) -> None:
-        for position, node in enumerate(self.nodes):
-            if node.inputs and not (min(node.inputs) >= 0 and max(node.inputs) < self.num_inputs + position):
-                raise ValueError(f"node {position} reads a value that is not computed before it")
-        leaving = self.output + self.added
-        if leaving and not (min(leaving) >= 0 and max(leaving) < self.num_inputs + len(self.nodes)):
-            raise ValueError("the cell's output reads a value that is not computed")
+        known = self.num_inputs
+        for node in self.nodes:
+            for value in node.inputs:
+                if not 0 <= value < known:
+                    raise ValueError(f"node {known - self.num_inputs} reads a value that is not computed before it")
+            known += 1
+        for value in self.output + self.added:
+            if not 0 <= value < known:
+                raise ValueError("the cell's output reads a value that is not computed")
 
     @property
     def passes_on(self) -> bool:
@@ -96,30 +99,39 @@ class Cell:
         """The width of every value, from the widths of the inputs, nearest first."""
         return [*inputs[: self.num_inputs], *(node.width for node in self.nodes)]
 
+    def at_width(self, width: int) -> Cell:
+        """The cell with all of its nodes at another width."""
+        nodes = [
+            Node(node.operation, node.inputs, width, node.stride, node.activation, node.initialisation, node.arguments)
+            for node in self.nodes
+        ]
+        return Cell(tuple(nodes), self.output, self.num_inputs, self.join, self.added, self.cut)
+
     def in_width(self, node: Node, widths: Sequence[int]) -> int:
         """The width of the sum that a node reads."""
-        narrowest = min((widths[value] for value in node.inputs), default=node.width)
+        narrowest = min([widths[value] for value in node.inputs], default=node.width)
         inner = self.cut and all(value >= self.num_inputs for value in node.inputs)
         return min(narrowest, node.width) if inner else narrowest
 
     def out_width(self, inputs: Sequence[int]) -> int:
         """The width of what leaves the cell."""
-        widths = self.widths(inputs)
         if not self.output:
-            return widths[self.added[0]] if self.added else inputs[0]
-        return sum(widths[v] for v in self.output) if self.join == "concat" else widths[self.output[0]]
+            return self._width(self.added[0], inputs) if self.added else inputs[0]
+        parts = self.output if self.join == "concat" else self.output[:1]
+        return sum([self._width(value, inputs) for value in parts])
 
-    def strides(self, inputs: Sequence[int]) -> list[int]:
-        """The total stride of every value, from those of the inputs, nearest first."""
-        result = list(inputs[: self.num_inputs])
-        for node in self.nodes:
-            result.append(node.stride * (result[node.inputs[0]] if node.inputs else inputs[0]))
-        return result
+    def _width(self, value: int, inputs: Sequence[int]) -> int:
+        return inputs[value] if value < self.num_inputs else self.nodes[value - self.num_inputs].width
 
     def out_stride(self, inputs: Sequence[int]) -> int:
-        """The total stride of what leaves the cell."""
-        leaving = self.output or self.added
-        return self.strides(inputs)[leaving[0]] if leaving else inputs[0]
+        """The total stride of what leaves the cell, from those of the inputs, nearest first."""
+        leaving, stride = self.output or self.added, 1
+        value = leaving[0] if leaving else 0
+        while value >= self.num_inputs:  # all ways to a value have one stride
+            node = self.nodes[value - self.num_inputs]
+            stride *= node.stride
+            value = node.inputs[0] if node.inputs else 0
+        return stride * inputs[value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,28 +208,46 @@ def simplify(cell: Cell, facts: Mapping[str, OperationFacts], inputs: Sequence[i
     kept: list[Node] = []
     for node in cell.nodes:
         fact = facts[node.operation]
-        reads = tuple(sorted(value for read in node.inputs for value in stands_for[read]))
-        in_width = cell.in_width(node, widths) if inputs else node.width
-        projects = fact.projects(in_width, node.width, node.stride)
-        # What reads only the first channels of a wider value does not give that value.
-        uncut = not cell.cut or not inputs or all(widths[value] == node.width for value in node.inputs)
-        alike = uncut and in_width == node.width and node.stride == 1
-        # The sum of several values cannot be replaced by its terms where it is one part of a concatenation.
-        part = cell.join == "concat" and len(reads) > 1 and len(stands_for) in cell.output
+        reads = _sum_of(node.inputs, stands_for)
         if fact.zero or not reads:
             stands_for.append(())
-        elif fact.identity and not projects and alike and not part:
+            continue
+        in_width = cell.in_width(node, widths) if inputs and fact.adapts else node.width
+        projects = fact.projects(in_width, node.width, node.stride)
+        # The sum of several values cannot be replaced by its terms where it is one part of a concatenation.
+        part = cell.join == "concat" and len(reads) > 1 and len(stands_for) in cell.output
+        if fact.identity and not projects and not part and _keeps_shape(cell, node, widths):
             stands_for.append(reads)
-        else:
-            activation = node.activation if fact.activated or projects else None
-            initialisation = node.initialisation if fact.weighted or projects else None
-            kept.append(
-                Node(node.operation, reads, node.width, node.stride, activation, initialisation, node.arguments)
-            )
-            stands_for.append((cell.num_inputs + len(kept) - 1,))
-    output = tuple(sorted(value for read in cell.output for value in stands_for[read]))
-    added = tuple(sorted(value for read in cell.added for value in stands_for[read]))
+            continue
+        activation = node.activation if fact.activated or projects else None
+        initialisation = node.initialisation if fact.weighted or projects else None
+        same = (reads, activation, initialisation) == (node.inputs, node.activation, node.initialisation)
+        kept.append(
+            node
+            if same
+            else Node(node.operation, reads, node.width, node.stride, activation, initialisation, node.arguments)
+        )
+        stands_for.append((cell.num_inputs + len(kept) - 1,))
+    output, added = _sum_of(cell.output, stands_for), _sum_of(cell.added, stands_for)
     return _without_dead(Cell(tuple(kept), output, cell.num_inputs, cell.join, added, cell.cut))
+
+
+def _sum_of(values: tuple[int, ...], stands_for: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The terms of a sum, sorted, when each value stands for some of them."""
+    if len(values) == 1:
+        return stands_for[values[0]]
+    return tuple(sorted([term for value in values for term in stands_for[value]]))
+
+
+def _keeps_shape(cell: Cell, node: Node, widths: Sequence[int]) -> bool:
+    """Whether a node that computes nothing gives what it reads. Without `widths`, its inputs have its own."""
+    if node.stride != 1:
+        return False
+    if not widths:
+        return True
+    # What reads only the first channels of a wider value does not give that value.
+    uncut = not cell.cut or all(widths[value] == node.width for value in node.inputs)
+    return uncut and cell.in_width(node, widths) == node.width
 
 
 def _without_dead(cell: Cell) -> Cell:

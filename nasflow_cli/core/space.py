@@ -41,10 +41,11 @@ class SearchSpace:
                 self._fixed[parameter.name] = parameter.domain.choices[0]
             else:
                 self.parameters[parameter.name] = parameter
+        self._halves = {half: tuple(p for p in self.parameters.values() if p.half == half) for half in HALVES}
 
     def half(self, half: Phase) -> tuple[Parameter, ...]:
         """The searched parameters of one half, in the order in which they are declared."""
-        return tuple(parameter for parameter in self.parameters.values() if parameter.half == half)
+        return self._halves[half]
 
     @property
     def searched(self) -> tuple[Phase, ...]:

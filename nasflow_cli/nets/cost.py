@@ -66,7 +66,12 @@ def cost(graph: NetworkGraph, input_shape: Sequence[int], num_classes: int) -> C
     params = flops = outputs = 0
     width = input_shape[0]
     for number, (cell, widths) in enumerate(cells_of(graph, input_shape[0])):
-        told, size, depth = _cell_cost(cell, widths[: cell.num_inputs], setting, (after, before)[: cell.num_inputs])
+        inputs = (after, before)[: cell.num_inputs]
+        # Depths are counted from the least deep input, so that copies of a cell are one look-up.
+        base = min(depth for _, depth in inputs)
+        relative = tuple((size, depth - base) for size, depth in inputs)
+        told, size, deeper = _cell_cost(cell, widths[: cell.num_inputs], setting, relative)
+        depth = base + deeper
         params, flops, outputs = params + told.params, flops + told.flops, outputs + told.outputs
         before, after = (after if number else (size, depth)), (size, depth)
         width = cell.out_width(widths)
@@ -91,7 +96,8 @@ def _cell_cost(
     for node in cell.nodes:
         reads = [values[value] for value in node.inputs] or [inputs[0]]
         in_width = cell.in_width(node, value_widths)
-        told = _operation_cost(replace(node, inputs=(), initialisation=None), in_width, setting, reads[0][0])
+        bare = Node(node.operation, (), node.width, node.stride, node.activation, None, node.arguments)
+        told = _operation_cost(bare, in_width, setting, reads[0][0])
         params, flops, outputs = params + told.params, flops + told.flops, outputs + told.outputs
         fact = OperationFacts(**OPERATIONS[node.operation].facts)
         deeper = fact.weighted or fact.projects(in_width, node.width, node.stride)

@@ -76,58 +76,58 @@ class Encoder:
 
     def encode(self, graph: NetworkGraph) -> EncodedGraph:
         """One network. Raises KeyError for a word that is not in the vocabulary."""
-        parts: list[_EncodedCell] = []
-        edges: list[NDArray[np.int64]] = []
-        places: list[NDArray[np.float32]] = []
+        parts = [self._cells(block.cell) for block in graph.blocks]
+        sources: list[int] = []
+        targets: list[int] = []
         start, leaving = 0, (NONE, NONE)  # the values that left the last two cells, nearest first
-        for position, block in enumerate(graph.blocks):
-            part = self._cells(block.cell)
-            parts.append(part)
-            edges.append(part.edges + start)
-            edges.extend(_onto(source, start + value) for value, source in enumerate(leaving[: block.cell.num_inputs]))
-            place = np.empty((len(part.codes), 2), dtype=np.float32)
-            place[:] = math.log2(block.depth), position / len(graph.blocks)
-            places.append(place)
-            out = part.leaving + start
+        for position, (block, part) in enumerate(zip(graph.blocks, parts, strict=True)):
+            sources += [start + value for value in part.sources]
+            targets += [start + value for value in part.targets]
+            for value, source in enumerate(leaving[: block.cell.num_inputs]):
+                sources += source
+                targets += [start + value] * len(source)
+            out = [start + value for value in part.leaving]
             leaving = (out, leaving[0] if block.depth == 1 and position else out)
-            start += len(part.codes)
+            start += part.num_nodes
+        sources += leaving[0]
+        targets += [start] * len(leaving[0])
         head = np.array([(self.JOIN, *self._codes("", graph.activation, graph.initialisation)[1:])], dtype=np.int64)
-        scalars = np.zeros((1, self._num_own), dtype=np.float32)
-        scalars[0, 0] = math.log2(graph.head_width) if graph.head_width else 0.0
-        edges.append(_onto(leaving[0], start))
-        places.append(np.array([(0.0, 1.0)], dtype=np.float32))
-        own = np.concatenate([*(part.scalars for part in parts), scalars])
+        last = np.zeros((1, self._num_scalars), dtype=np.float32)
+        last[0, 0], last[0, -1] = math.log2(graph.head_width) if graph.head_width else 0.0, 1.0
+        scalars = np.concatenate([*(part.scalars for part in parts), last])
+        places = [(math.log2(block.depth), position / len(parts)) for position, block in enumerate(graph.blocks)]
+        scalars[:-1, -2:] = np.repeat(np.array(places), [part.num_nodes for part in parts], axis=0)
         return EncodedGraph(
             codes=np.concatenate([*(part.codes for part in parts), head]),
-            scalars=np.concatenate([own, np.concatenate(places)], axis=1),
-            edges=np.concatenate(edges, axis=1),
+            scalars=scalars,
+            edges=np.array([sources, targets], dtype=np.int64),
         )
 
     @property
-    def _num_own(self) -> int:
-        return NUM_SCALARS - 2 + len(self._arguments)
+    def _num_scalars(self) -> int:
+        return NUM_SCALARS + len(self._arguments)
 
     def _cell(self, cell: Cell) -> _EncodedCell:
         """A cell's nodes behind a join for each of its inputs. The same for all networks that hold it, so kept."""
-        codes: list[tuple[int, int, int]] = []
-        scalars: list[list[float]] = []
-        edges: list[tuple[int, int]] = []
-        for _ in range(cell.num_inputs):
-            codes.append((self.JOIN, 0, 0))
-            scalars.append([0.0] * self._num_own)
+        codes = [(self.JOIN, 0, 0)] * cell.num_inputs
+        sources: list[int] = []
+        targets: list[int] = []
+        scalars = np.zeros((cell.num_inputs + len(cell.nodes), self._num_scalars), dtype=np.float32)
         for number, node in enumerate(cell.nodes, start=cell.num_inputs):
             codes.append(self._codes(node.operation, node.activation, node.initialisation))
-            own = [math.log2(node.width), float(node.stride), *([0.0] * len(self._arguments))]
+            scalars[number, :2] = math.log2(node.width), node.stride
             for name, value in node.arguments:
                 at, number_of = _argument(f"{node.operation}.{name}", value)
-                own[2 + self._arguments[at]] = number_of
-            scalars.append(own)
-            edges.extend((value, number) for value in node.inputs)
+                scalars[number, 2 + self._arguments[at]] = number_of
+            sources += node.inputs
+            targets += [number] * len(node.inputs)
         return _EncodedCell(
+            num_nodes=len(codes),
             codes=np.array(codes, dtype=np.int64),
-            scalars=np.array(scalars, dtype=np.float32),
-            edges=np.array(edges, dtype=np.int64).reshape(-1, 2).T,
-            leaving=np.array(cell.output + cell.added, dtype=np.int64),
+            scalars=scalars,
+            sources=sources,
+            targets=targets,
+            leaving=[*cell.output, *cell.added],
         )
 
     def _codes(self, operation: str, activation: str | None, initialisation: str | None) -> tuple[int, int, int]:
@@ -140,20 +140,20 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _EncodedCell:
-    """`scalars` are the nodes' own; `leaving` are the values that leave the cell."""
+    """`scalars` lack depth and position, which are the network's; edges go from `sources` to `targets`.
 
+    `leaving` are the values that leave the cell.
+    """
+
+    num_nodes: int
     codes: NDArray[np.int64]
     scalars: NDArray[np.float32]
-    edges: NDArray[np.int64]
-    leaving: NDArray[np.int64]
+    sources: list[int]
+    targets: list[int]
+    leaving: list[int]
 
 
-NONE = np.zeros(0, dtype=np.int64)
-
-
-def _onto(sources: NDArray[np.int64], target: int) -> NDArray[np.int64]:
-    """Edges from every source to one node, (2, sources)."""
-    return np.stack([sources, np.full(len(sources), target, dtype=np.int64)])
+NONE: list[int] = []
 
 
 def _argument(name: str, value: Value) -> tuple[str, float]:

@@ -221,6 +221,7 @@ def test_one_candidate_is_the_best_draw_of_the_density_that_is_feasible_and_new(
     made = proposer(ROOMY, num_results=60, random_fraction=0.0, feasible=is_narrow)
     elite = members(made, 1)[0]
     rng = np.random.default_rng(5)
+    made.searches["operators" if phase == "structure" else "structure"].propose(8, rng)  # for what is not held
     rng.random()  # what decides on a random choice
     draws = made.searches[phase].propose(NUM_SINGLES, rng)
     known: set[str] = set()
