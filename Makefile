@@ -23,7 +23,7 @@ demo: $(STAMP)
 	sh scripts/demo.sh $(BIN)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff format --check nasflow_cli tests scripts

@@ -279,7 +279,7 @@ def test_the_farther_of_two_inputs_is_brought_to_the_resolution_of_the_nearer() 
     assert shapes(third.cell) == [("conv7x7", 6, 1), ("skip", 6, 2), ("conv1x1", 6, 1)]
     assert reads(third.cell) == [(0,), (1,), (2, 3)]
     assert (stem.depth, third.cell.num_inputs) == (1, 2)
-    assert third.cell.strides([2, 1]) == [2, 1, 2, 2, 2]
+    assert third.cell.out_stride([2, 1]) == 2
 
 
 def test_cells_of_a_row_are_one_block_once_both_inputs_have_the_stages_shape() -> None:
