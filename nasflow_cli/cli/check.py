@@ -29,7 +29,7 @@ def check(
 
 def _plan(experiment: Experiment) -> dict[str, Any]:
     from nasflow_cli import assemble  # noqa: PLC0415
-    from nasflow_cli.optim.plan import planned_brackets, turn_phase  # noqa: PLC0415
+    from nasflow_cli.optim.plan import planned_brackets, search_phases, turn_phase  # noqa: PLC0415
 
     config, space = experiment.config, experiment.space
     brackets = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
@@ -52,7 +52,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
         "brackets": [
             {
                 "turn": turn,
-                "phase": turn_phase(turn, space.searched),
+                "phase": turn_phase(turn, search_phases(config.search, space.searched)),
                 "counts": list(plan.counts),
                 "budgets": list(plan.budgets),
             }

@@ -197,9 +197,14 @@ class SearchConfig(Section):
         default=None, gt=0, description="Stop early (exit code 75) after so many seconds."
     )
     budget: BudgetConfig
+    turns: Literal["alternate", "joint"] = Field(
+        default="alternate",
+        description="alternate: the searches of structures and of operators take turns, the other half held; "
+        "joint: one search of both. The same where one half has nothing to search.",
+    )
     turn_brackets: int = Field(default=1, ge=1, description="Brackets of one search before the other takes its turn.")
     pool: int = Field(default=64, ge=1, description="Candidates that compete for each new slot.")
-    elites: int = Field(default=5, ge=1, description="The held half is drawn from so many of the best architectures.")
+    elites: int = Field(default=5, ge=0, description="The held half is one of so many of the best; 0: it is random.")
     random_fraction: float = Field(
         default=0.2,
         ge=0,

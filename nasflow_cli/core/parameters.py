@@ -14,7 +14,7 @@ from nasflow_cli.core.graph import OperationFacts
 from nasflow_cli.core.operation_set import OperationSet
 from nasflow_cli.core.registry import nearest
 from nasflow_cli.core.space_config import CellConfig, SpaceConfig
-from nasflow_cli.core.trial import Phase
+from nasflow_cli.core.trial import Side
 
 Condition = tuple[str, tuple[Value, ...]]
 """A parameter's name and the values of it at which another parameter exists."""
@@ -25,7 +25,7 @@ class Parameter:
     """One searched dimension. It exists only where all `needs` hold; they name searched parameters of its own half."""
 
     name: str
-    half: Phase
+    half: Side
     domain: Domain
     needs: tuple[Condition, ...] = ()
 
@@ -221,8 +221,8 @@ def _slots(config: SpaceConfig, places: Sequence[CellPlace], facts: Mapping[str,
 def _on_their_sides(parameters: list[Parameter], config: SpaceConfig) -> list[Parameter]:
     """Move what `halves` names to the side that it names."""
     names = [parameter.name for parameter in parameters]
-    sides: dict[str, Phase] = {}
-    patterns: list[tuple[Phase, tuple[str, ...]]] = [
+    sides: dict[str, Side] = {}
+    patterns: list[tuple[Side, tuple[str, ...]]] = [
         ("structure", config.halves.structure),
         ("operators", config.halves.operators),
     ]

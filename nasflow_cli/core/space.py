@@ -17,12 +17,19 @@ from nasflow_cli.core.graph import NetworkGraph, OperationFacts
 from nasflow_cli.core.parameters import Parameter, declare
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.core.space_size import HALVES, num_settings
-from nasflow_cli.core.trial import Phase
+from nasflow_cli.core.trial import Phase, Side
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["HALVES", "SearchSpace"]
+__all__ = ["HALVES", "SearchSpace", "part"]
+
+
+def part(architecture: Architecture, phase: Phase) -> Half:
+    """What a search in this phase decides of an architecture: one half, or all of it."""
+    if phase == "both":
+        return {**architecture.structure, **architecture.operators}
+    return architecture.structure if phase == "structure" else architecture.operators
 
 
 class SearchSpace:
@@ -41,19 +48,21 @@ class SearchSpace:
                 self._fixed[parameter.name] = parameter.domain.choices[0]
             else:
                 self.parameters[parameter.name] = parameter
-        self._halves = {half: tuple(p for p in self.parameters.values() if p.half == half) for half in HALVES}
+        self._halves: dict[Phase, tuple[Parameter, ...]] = {
+            half: tuple(p for p in self.parameters.values() if half in (p.half, "both")) for half in (*HALVES, "both")
+        }
 
     def half(self, half: Phase) -> tuple[Parameter, ...]:
-        """The searched parameters of one half, in the order in which they are declared."""
+        """The searched parameters of one half, or of both, in the order in which they are declared."""
         return self._halves[half]
 
     @property
-    def searched(self) -> tuple[Phase, ...]:
+    def searched(self) -> tuple[Side, ...]:
         """The halves that have something to search; the search of any other takes no turns."""
         return tuple(half for half in HALVES if self.half(half))
 
     def size(self, half: Phase) -> int | None:
-        """Number of settings of one half, each counted once for all that the other half may be; None if continuous."""
+        """Number of settings of a half, each counted once for all that the other half may be; None if continuous."""
         return num_settings(self.half(half))
 
     def decode(self, read: Read) -> NetworkGraph:
@@ -104,7 +113,7 @@ class SearchSpace:
         return self.member(*sources)[0]
 
     def sample_half(self, half: Phase, rng: np.random.Generator) -> dict[str, Value]:
-        """Draw every parameter of one half, active or not, uniformly."""
+        """Draw every parameter of one half, or of both, active or not, uniformly."""
         return {parameter.name: parameter.domain.sample(rng) for parameter in self.half(half)}
 
     def sample_member(self, rng: np.random.Generator) -> tuple[Architecture, NetworkGraph]:
@@ -122,13 +131,14 @@ class SearchSpace:
     def edit_member(
         self, architecture: Architecture, half: Phase, rng: np.random.Generator
     ) -> tuple[Architecture, NetworkGraph]:
-        """Change one active parameter of one half to another value; what becomes active by it is drawn anew."""
-        names = sorted(getattr(architecture, half))
+        """Change one active parameter of a half (or of both) to another value; what becomes active is drawn anew."""
+        values = part(architecture, half)
+        names = sorted(values)
         fresh = {**self.sample_half("structure", rng), **self.sample_half("operators", rng)}
         if not names:
             return architecture, self.graph(architecture)
         name = names[int(rng.integers(len(names)))]
-        domain, old = self.parameters[name].domain, getattr(architecture, half)[name]
+        domain, old = self.parameters[name].domain, values[name]
         if domain.choices:
             others = [choice for choice in domain.choices if choice != old]
             new: Value = others[int(rng.integers(len(others)))]

@@ -12,7 +12,7 @@ from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.graph import OperationFacts
 from nasflow_cli.core.parameters import Parameter, values_of
 from nasflow_cli.core.space_config import CellConfig, SpaceConfig, StageConfig
-from nasflow_cli.core.trial import Phase
+from nasflow_cli.core.trial import Side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,7 @@ def _left(group: list[Parameter], root: Parameter, value: Value) -> list[Paramet
     return left
 
 
-HALVES: tuple[Phase, Phase] = ("structure", "operators")
+HALVES: tuple[Side, Side] = ("structure", "operators")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

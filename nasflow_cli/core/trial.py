@@ -9,7 +9,12 @@ from typing import Any, Literal
 
 from nasflow_cli.core.architecture import Architecture
 
-Phase = Literal["structure", "operators"]
+Side = Literal["structure", "operators"]
+"""A half of an architecture."""
+
+Phase = Side | Literal["both"]
+"""What a turn searches: one half while the other is held, or both at once."""
+
 Source = Literal["random", "density", "edit", "promotion"]
 ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint"]
 

@@ -1,6 +1,7 @@
 """Two BOHBs take turns (GNAS, section 3.3): while one searches its half, the other half is held at what elites have.
 
-A half with nothing to search takes no turns: all of them are the other's. `ask` proposes and never runs, prints or
+A half with nothing to search takes no turns: all of them are the other's. With `turns: joint` there is one BOHB, of
+all parameters. `ask` proposes and never runs, prints or
 writes. What it proposes is a function of the configuration, the history and the trial's number. It follows the history
 event by event, a resumed one exactly as a live one, so there is no state to save.
 """
@@ -19,12 +20,12 @@ from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
-from nasflow_cli.core.space import HALVES, SearchSpace
+from nasflow_cli.core.space import HALVES, SearchSpace, part
 from nasflow_cli.core.trial import History, Phase, Proposal, Result, Trial
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.brackets import Bracket, SlotId
 from nasflow_cli.optim.fidelity import on_one_scale
-from nasflow_cli.optim.plan import planned_brackets, turn_phase
+from nasflow_cli.optim.plan import planned_brackets, search_phases, turn_phase
 from nasflow_cli.optim.proposals import Candidate, ExhaustedError, Proposer, Ranker
 
 
@@ -43,9 +44,11 @@ class Alternating:
         self.seed = seed
         self.space = space
         self.ranker = ranker
+        self._phases = search_phases(config, space.searched)
+        models: tuple[Phase, ...] = ("both",) if self._phases == ("both",) else HALVES
         self.searches: dict[Phase, HalfBOHB] = {
-            half: HalfBOHB(space.half(half), config.density, derived_seed(seed, i, Purpose.PROPOSAL))
-            for i, half in enumerate(HALVES)
+            phase: HalfBOHB(space.half(phase), config.density, derived_seed(seed, i, Purpose.PROPOSAL))
+            for i, phase in enumerate(models)
         }
         self.proposer = Proposer(config, space, self.searches, is_feasible)
         self._plan = planned_brackets(config.budget, config.turn_brackets, config.trials)
@@ -126,10 +129,10 @@ class Alternating:
     def _learn(self, trial: Trial, result: Result) -> None:
         bracket = self._brackets[trial.bracket]
         bracket.told(trial, trial.architecture, result)
-        for half in HALVES:
-            job = Job(trial.slot, config=getattr(trial.architecture, half), budget=trial.budget)
+        for phase, search in self.searches.items():
+            job = Job(trial.slot, config=part(trial.architecture, phase), budget=trial.budget)
             job.result = None if result.score is None else {"loss": -result.score, "info": {}}
-            self.searches[half].new_result(job)
+            search.new_result(job)
         self._scores.setdefault(trial.key, {})[trial.budget] = result.score
         self._architectures[trial.key] = trial.architecture
         self._best = None
@@ -195,7 +198,7 @@ class Alternating:
         if len(self._brackets) == len(self._plan) or self._exhausted:
             return None
         turn, plan = self._plan[len(self._brackets)]
-        phase = turn_phase(turn, self.space.searched)
+        phase = turn_phase(turn, self._phases)
         bracket = Bracket(len(self._brackets), turn, phase, plan, lambda budget: self._make(bracket, budget))
         self._brackets.append(bracket)
         self._open.append(bracket)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from nasflow_cli.core.config import BudgetConfig
+from nasflow_cli.core.config import BudgetConfig, SearchConfig
 from nasflow_cli.core.trial import Phase
 
 
@@ -56,12 +56,14 @@ def hyperband(config: BudgetConfig) -> tuple[BracketPlan, ...]:
     return tuple(plans)
 
 
-def turn_phase(turn: int, searched: tuple[Phase, ...]) -> Phase:
-    """Whose turn it is. The search of structures begins; where only one half is searched, every turn is its own.
+def search_phases(config: SearchConfig, searched: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    """The phases that take turns. `searched` names the halves that have something to search, at least one."""
+    return ("both",) if config.turns == "joint" and len(searched) > 1 else searched
 
-    `searched` names the halves that have something to search, at least one.
-    """
-    return searched[turn % len(searched)]
+
+def turn_phase(turn: int, phases: tuple[Phase, ...]) -> Phase:
+    """Whose turn it is. The search of structures begins; where there is one phase (`search_phases`), all are its."""
+    return phases[turn % len(phases)]
 
 
 def planned_brackets(config: BudgetConfig, turn_brackets: int, num_trials: int) -> list[tuple[int, BracketPlan]]:

@@ -12,8 +12,8 @@ import numpy as np
 from nasflow_cli.core.architecture import Architecture, Value
 from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.space import SearchSpace
-from nasflow_cli.core.trial import History, Phase, Source
+from nasflow_cli.core.space import SearchSpace, part
+from nasflow_cli.core.trial import History, Phase, Side, Source
 from nasflow_cli.optim.bohb import HalfBOHB
 
 HELD_ROUNDS = 4
@@ -90,6 +90,7 @@ class NoRanker:
 
 
 _Draw = tuple[Architecture, NetworkGraph, Source]
+_OTHER: Mapping[Phase, Side] = {"structure": "operators", "operators": "structure"}
 
 
 class Proposer:
@@ -143,8 +144,7 @@ class Proposer:
         self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator
     ) -> Iterator[Callable[[], _Draw]]:
         """Draws in the order in which they are tried, each made only when it is."""
-        other: Phase = "operators" if phase == "structure" else "structure"
-        fills = self._fills(other, 8, rng)
+        fills = self._fills(phase, 8, rng)
         if rng.random() >= self.config.random_fraction:
             for half in self.searches[phase].propose(NUM_SINGLES, rng):
                 yield partial(self._completed, phase, half, "density", elites, fills, rng)
@@ -154,8 +154,11 @@ class Proposer:
         for _ in range((MAX_ROUNDS - HELD_ROUNDS) * MIN_UNIFORM):
             yield lambda: (*self.space.sample_member(rng), "random")
 
-    def _fills(self, other: Phase, count: int, rng: np.random.Generator) -> list[dict[str, Value]]:
+    def _fills(self, phase: Phase, count: int, rng: np.random.Generator) -> list[dict[str, Value]]:
         """Values for slots that the held half does not name, from the other search."""
+        other = _OTHER.get(phase)
+        if other is None:
+            return [{}]
         return self.searches[other].propose(count, rng) or [self.space.sample_half(other, rng) for _ in range(count)]
 
     def _completed(
@@ -167,11 +170,11 @@ class Proposer:
         fills: Sequence[Mapping[str, Value]],
         rng: np.random.Generator,
     ) -> _Draw:
-        """A half beside the other half of an elite."""
-        other: Phase = "operators" if phase == "structure" else "structure"
+        """A half beside the other half of an elite; or both halves, beside nothing."""
+        other = _OTHER.get(phase)
         fill = fills[int(rng.integers(len(fills)))]
-        held = getattr(elites[int(rng.integers(len(elites)))], other) if elites else {}
-        rest = {**self.space.sample_half(phase, rng), **self.space.sample_half(other, rng)}
+        held = part(elites[int(rng.integers(len(elites)))], other) if elites and other else {}
+        rest = {**self.space.sample_half(phase, rng), **(self.space.sample_half(other, rng) if other else {})}
         return (*self.space.member(half, held, fill, rest), source)
 
     def _uniform(self, rng: np.random.Generator) -> list[_Draw]:
@@ -179,9 +182,8 @@ class Proposer:
         return [(*self.space.sample_member(rng), "random") for _ in range(count)]
 
     def _draws(self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator) -> list[_Draw]:
-        other: Phase = "operators" if phase == "structure" else "structure"
         count = self.config.pool
-        fills = self._fills(other, 8, rng)
+        fills = self._fills(phase, 8, rng)
         num_edits = round(self.config.edit_fraction * count) if elites else 0
         num_random = max(round(self.config.random_fraction * count), 1)
         dense = self.searches[phase].propose(count - num_edits - num_random, rng)

@@ -27,7 +27,15 @@ from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Proposal, Trial
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.plan import hyperband
-from nasflow_cli.optim.proposals import NoRanker, Ranker
+from nasflow_cli.optim.proposals import NoRanker, Outlook, Ranker
+
+
+class Bold(NoRanker):
+    """Lets a whole pool compete for every slot, and takes the first."""
+
+    def outlook(self, history: History, number: int) -> Outlook:
+        return Outlook(why="predictor", chooses=True)
+
 
 EVERY_FIFTH = {"fails": lambda trial: trial.number % 5 == 2}
 SCENES: dict[str, dict[str, Any]] = {
@@ -83,6 +91,33 @@ def test_a_half_with_nothing_to_search_takes_no_turns(space: dict[str, Any], pha
     assert {trial.proposal.source for trial in history.trials} == {"random", "density", "edit", "promotion"}
     halves = [(trial.architecture.structure, trial.architecture.operators) for trial in history.trials]
     assert not any(half[phase == "structure"] for half in halves)
+
+
+def test_a_joint_search_is_one_search_of_both_halves() -> None:
+    engine = optimizer(turns="joint")
+
+    history = play(engine)
+
+    assert {trial.phase for trial in history.trials} == {"both"}
+    assert len(history.trials) == engine.num_planned == 40
+    assert list(engine.searches) == ["both"]
+    assert engine.searches["both"].num_results == len({trial.slot for trial in history.trials})
+    assert {trial.proposal.source for trial in history.trials} >= {"random", "density", "promotion"}
+
+
+def test_a_joint_search_goes_on_as_if_it_had_never_stopped() -> None:
+    begun = play(optimizer(turns="joint"), until=21)
+
+    resumed = play(optimizer(turns="joint"), history=begun)
+
+    assert resumed.trials == play(optimizer(turns="joint")).trials
+
+
+def test_without_elites_nothing_is_held_and_nothing_edited() -> None:
+    history = play(optimizer(elites=0, ranker=Bold()))
+
+    assert "edit" not in {trial.proposal.source for trial in history.trials}
+    assert "edit" in {trial.proposal.source for trial in play(optimizer(ranker=Bold())).trials}
 
 
 @pytest.mark.parametrize("scene", SCENES)

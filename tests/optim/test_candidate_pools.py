@@ -12,7 +12,7 @@ from toy_search import LOPSIDED, RANGED, ROOMY, TINY, is_connected, merit, searc
 
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.space import HALVES
+from nasflow_cli.core.space import HALVES, part
 from nasflow_cli.core.trial import History, Phase
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.proposals import (
@@ -25,6 +25,7 @@ from nasflow_cli.optim.proposals import (
     Proposer,
 )
 
+PHASES: tuple[Phase, ...] = (*HALVES, "both")
 OTHER: dict[Phase, Phase] = {"structure": "operators", "operators": "structure"}
 WAYS: dict[str, Callable[..., list[Candidate]]] = {
     "a pool": Proposer.pool,
@@ -40,12 +41,12 @@ def proposer(
 ) -> Proposer:
     """A proposer whose searches know so many results of random members."""
     space, config = space_of(description), search_config(**{"pool": 40, **changes})
-    searches = {half: HalfBOHB(space.half(half), config.density, i) for i, half in enumerate(HALVES)}
+    searches = {half: HalfBOHB(space.half(half), config.density, i) for i, half in enumerate(PHASES)}
     rng = np.random.default_rng(7)
     for number in range(num_results):
         architecture = space.sample(rng)
-        for half in HALVES:
-            job = Job((0, 0, number), config=getattr(architecture, half), budget=1)
+        for half in PHASES:
+            job = Job((0, 0, number), config=part(architecture, half), budget=1)
             job.result = {"loss": -merit(architecture), "info": {}}
             searches[half].new_result(job)
     return Proposer(config, space, searches, feasible)
@@ -68,7 +69,7 @@ def is_narrow(graph: NetworkGraph) -> bool:
     return graph.is_connected and widths[-1] == 16
 
 
-@pytest.mark.parametrize("phase", HALVES)
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("num_results", [0, 40])
 def test_every_candidate_is_complete_feasible_and_new(phase: Phase, num_results: int) -> None:
     made = proposer(ROOMY, num_results=num_results, feasible=is_narrow)
@@ -87,7 +88,7 @@ def test_every_candidate_is_complete_feasible_and_new(phase: Phase, num_results:
         assert is_narrow(candidate.graph)
 
 
-@pytest.mark.parametrize("phase", HALVES)
+@pytest.mark.parametrize("phase", PHASES)
 def test_a_pool_is_mixed_from_the_density_random_draws_and_edits(phase: Phase) -> None:
     made = proposer(ROOMY, num_results=40, pool=100, density={"samples": 300, "min_points": 4})
 
@@ -127,15 +128,25 @@ def test_the_held_half_is_that_of_an_elite_wherever_the_elite_has_the_slot(phase
     assert len(used) > 1
 
 
-@pytest.mark.parametrize("phase", HALVES)
-def test_an_edit_changes_one_parameter_of_the_half_whose_turn_it_is(phase: Phase) -> None:
+def test_a_joint_search_holds_nothing() -> None:
+    made = proposer(ROOMY, num_results=40, edit_fraction=0.0)
+    elites = members(made, 1)
+
+    pool = made.pool("both", elites, set(), np.random.default_rng(0))
+
+    for half in HALVES:
+        assert len({tuple(getattr(candidate.architecture, half).items()) for candidate in pool}) > 5
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_edit_changes_one_parameter_of_what_the_turn_searches(phase: Phase) -> None:
     made = proposer(ROOMY, edit_fraction=1.0, random_fraction=0.0)
     elite = members(made, 1)[0]
 
     pool = made.pool(phase, [elite], set(), np.random.default_rng(0))
 
     for candidate in pool:
-        before, after = getattr(elite, phase), getattr(candidate.architecture, phase)
+        before, after = part(elite, phase), part(candidate.architecture, phase)
         changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
         assert len(changed) <= 1
     assert {candidate.source for candidate in pool} == {"edit"}

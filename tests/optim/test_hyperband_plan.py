@@ -10,10 +10,11 @@ import pytest
 from hpbandster.optimizers import BOHB as STOCK
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_search import search_config
 
 from nasflow_cli.core.config import BudgetConfig
 from nasflow_cli.core.space import HALVES
-from nasflow_cli.optim.plan import BracketPlan, hyperband, planned_brackets, rung_budgets, turn_phase
+from nasflow_cli.optim.plan import BracketPlan, hyperband, planned_brackets, rung_budgets, search_phases, turn_phase
 
 R81 = BudgetConfig(min=1, max=81, eta=3)
 
@@ -119,6 +120,14 @@ def test_structures_go_first() -> None:
 
 def test_a_search_that_is_alone_takes_every_turn() -> None:
     assert [turn_phase(turn, ("operators",)) for turn in range(3)] == ["operators"] * 3
+
+
+def test_a_joint_search_has_one_phase_unless_one_half_has_nothing_to_search() -> None:
+    joint, alternate = (search_config(turns=turns) for turns in ("joint", "alternate"))
+
+    phases = [search_phases(config, halves) for config in (joint, alternate) for halves in (HALVES, ("operators",))]
+
+    assert phases == [("both",), ("operators",), HALVES, ("operators",)]
 
 
 def test_fewer_trials_than_the_first_bracket_needs_plan_nothing() -> None:

@@ -1,0 +1,8 @@
+"""The scripts are run, and imported, as they lie in their folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
