@@ -43,7 +43,7 @@ search:
   trials: 10
   budget: {rungs: [1, 9]}
   pool: 8
-  predictor: {steps: 4, ensemble: 1, width: 4, layers: 1, min_results: 6}
+  predictor: {steps: 4, ensemble: 2, width: 4, layers: 1, min_results: 6}
 executor: {kind: inline}
 """
 OPERATIONS = ("conv1x1", "conv3x3", "skip")
