@@ -239,7 +239,7 @@ def test_what_skips_duplicates_ends_when_everything_was_looked_up(config: Path, 
     assert len(set(looked_up)) == len(looked_up) <= 36
     # `skip` alone is one network at every place, so that our engine has fewer members
     assert name == "ours" or len(looked_up) == 36
-    assert max(each.score or 0 for each in done) == 36
+    assert name == "ours" or max(each.score or 0 for each in done) == 36
 
 
 @pytest.mark.parametrize("name", ["evolution", "ours-repeats"])
