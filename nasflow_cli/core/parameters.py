@@ -232,7 +232,7 @@ def _on_their_sides(parameters: list[Parameter], config: SpaceConfig) -> list[Pa
             if not matching:
                 raise ConfigError(
                     f"space.halves.{side}: no parameter is called {pattern!r}{nearest(pattern, names)} "
-                    "(`nasflow space` lists them)"
+                    f"(known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''})"
                 )
             sides.update(dict.fromkeys(matching, side))
     return [replace(parameter, half=sides.get(parameter.name, parameter.half)) for parameter in parameters]
