@@ -28,8 +28,9 @@ import nasflow_cli.train.child
 import nasflow_cli.train.data
 import nasflow_cli.train.table
 from nasflow_cli.core.architecture import Architecture
-from nasflow_cli.core.config import ExecutorConfig, ExperimentConfig, load_experiment
+from nasflow_cli.core.config import ExecutorConfig, ExperimentConfig
 from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import EXECUTORS, load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
@@ -58,16 +59,12 @@ FEASIBILITY_SAMPLES = 200
 """Members drawn to find one that satisfies the constraints."""
 
 
-Images = tuple[tuple[int, int, int], int]
-"""Channels, height and width of an image, and the number of classes."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """A checked experiment: its data is readable and its space has members that may be trained.
 
-    Where scores are looked up, `table` is set and `splits` is not. `images` is what networks are measured on, the shape
-    of an image and the number of classes; None where nobody said so, and then nothing is known of what a member costs.
+    Where scores are looked up, `table` is set and `splits` is not. Without `constraints` nobody said what goes into a
+    network, and nothing is known of what a member costs.
     `with_row` is the share of members that may be trained and have a row in the table.
     """
 
@@ -82,9 +79,7 @@ class Experiment:
 
     def is_feasible(self, graph: NetworkGraph) -> bool:
         """Whether a graph is a member that satisfies every constraint."""
-        if graph.flaw is not None or not graph.is_connected:
-            return False
-        return self.constraints is None or not self.constraints.violations(graph)
+        return graph.fault is None and not (self.constraints and self.constraints.violations(graph))
 
 
 def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
@@ -166,12 +161,11 @@ def _feasible(
     """The sampled members that may be trained, with their graphs. Raises ConfigError for none."""
     found: list[tuple[Architecture, NetworkGraph]] = []
     nearest: tuple[float, str] | None = None
-    other = "in every one nothing of the input reaches the classifier"
+    fault: str | None = None
     for number in range(FEASIBILITY_SAMPLES):
         member, graph = space.sample_member(generator(config.seed, number, Purpose.FEASIBLE))
-        if graph.flaw is not None:
-            other = graph.flaw
-        if graph.flaw is not None or not graph.is_connected:
+        if graph.fault is not None:
+            fault = graph.fault
             continue
         broken = [] if constraints is None else constraints.violations(graph)
         if not broken:
@@ -181,7 +175,7 @@ def _feasible(
         if nearest is None or miss < nearest[0]:
             nearest = (miss, "; ".join(map(str, broken)))
     if not found:
-        hint = f"the nearest miss: {nearest[1]}" if nearest else other
+        hint = f"the nearest miss: {nearest[1]}" if nearest else f"in one of them {fault}"
         raise ConfigError(
             f"space.constraints: none of {FEASIBILITY_SAMPLES} sampled members satisfies them; {hint}. "
             "Widen the constraints or the domains"

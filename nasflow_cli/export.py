@@ -21,8 +21,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from nasflow_cli import __version__
-from nasflow_cli.core.config import ExperimentConfig, load_experiment
+from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
+from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import EVALUATORS, load_plugins
 from nasflow_cli.core.space import SearchSpace
@@ -126,7 +127,7 @@ def export_best(
         )
     trial, result = best
     found = _checkpointed(run, trial, config, tell)
-    splits = load_splits(config.images)
+    splits = load_splits(config.data_section)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
     if found is not None and not _fits(graph, splits, found):
         tell(f"trial {trial.number}: its checkpoint is of another network")
@@ -284,14 +285,14 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
         "classes": list(splits.classes),
         "split": {
             # Paths stay out: they say where the data lay on one machine.
-            **config.images.model_dump(mode="json", exclude={"path", "test_path", "augment"}),
+            **config.data_section.model_dump(mode="json", exclude={"path", "test_path", "augment"}),
             "num_train": len(splits.train),
             "test_indices": None if splits.test_indices is None else list(splits.test_indices),
         },
         **{name: {"accuracy": measured.accuracies[name], "num_images": sizes[name]} for name in sizes},
         "training": {
             **config.training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
-            "augment": config.images.augment.model_dump(mode="json"),
+            "augment": config.data_section.augment.model_dump(mode="json"),
         },
         "verification": {
             "max_abs_difference": measured.max_abs_difference,
@@ -310,7 +311,7 @@ def _sha256(path: Path) -> str:
 def _title(export: Exportable) -> str:
     return (
         f"The network of trial {export.trial.number} of the search {export.config.name!r}, trained for "
-        f"{export.trial.budget} epochs on {export.config.images.source}."
+        f"{export.trial.budget} epochs on {export.config.data_section.source}."
     )
 
 

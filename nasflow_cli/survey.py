@@ -90,12 +90,7 @@ def survey(
 
 def _sample(space: SearchSpace, constraints: Constraints, seed: int, number: int) -> Sample:
     architecture, graph = space.sample_member(generator(seed, number, Purpose.SURVEY))
-    if graph.flaw is not None:
-        broken = [graph.flaw]
-    elif not graph.is_connected:
-        broken = ["nothing of the input reaches the classifier"]
-    else:
-        broken = [str(violation) for violation in constraints.violations(graph)]
+    broken = [graph.fault] if graph.fault else [str(violation) for violation in constraints.violations(graph)]
     return Sample(
         architecture=architecture,
         graph=graph,

@@ -25,7 +25,6 @@ from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.canonical import canonical_labels
 from nasflow_cli.core.cells import Wiring, wire
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.parameters import values_of
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
@@ -56,7 +55,7 @@ def space_of(name: str) -> SearchSpace:
 
 def member(space: SearchSpace, values: Mapping[str, Value]) -> NetworkGraph:
     """The member with these values; what else is active takes its first choice."""
-    return space.member(values, {name: values_of(p.domain)[0] for name, p in space.parameters.items()})[1]
+    return space.member(values, {name: p.domain.values[0] for name, p in space.parameters.items()})[1]
 
 
 def nasbench201() -> Iterator[Finding]:
@@ -85,7 +84,7 @@ def nasbench101() -> Iterator[Finding]:
     """Every wiring of up to 7 vertices and 9 edges, each with every labelling."""
     space = space_of("nasbench101")
     wirings = distinct_wirings(space)
-    operations = values_of(space.parameters["cell.1.operation"].domain)
+    operations = space.parameters["cell.1.operation"].domain.values
     by_key, by_burnside = Counter[int](), Counter[int]()
     for wiring in wirings:
         num_vertices = len(wiring.slots) + 2

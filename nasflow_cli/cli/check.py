@@ -71,7 +71,7 @@ def _data(experiment: Experiment) -> dict[str, Any] | None:
     if splits is None:
         return None
     return {
-        "source": experiment.config.images.source,
+        "source": experiment.config.data_section.source,
         "shape": list(splits.input_shape),
         "classes": splits.num_classes,
         "train": len(splits.train),

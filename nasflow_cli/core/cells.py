@@ -49,7 +49,7 @@ def slots_of(prefix: str, config: CellConfig, num_nodes: int) -> Iterator[tuple[
         elif isinstance(config.edges, int):
             yield from ((f"{prefix}.{j}.{n}", j) for n in range(min(config.edges, j)))
         else:
-            yield from ((f"{prefix}.{i}-{j}", j) for i, k in cell_edges(config, num_nodes) if k == j)
+            yield from ((f"{prefix}.{i}-{j}", j) for i in edges_into(config, j))
 
 
 def project_slot(prefix: str) -> str:

@@ -55,6 +55,16 @@ class Domain:
         return len(self.choices) if self.choices else int(self.high) - int(self.low) + 1
 
     @property
+    def values(self) -> list[Value]:
+        """All values, of a domain that can be counted."""
+        return list(self.choices) if self.choices else list(range(int(self.low), int(self.high) + 1))
+
+    @property
+    def most(self) -> float:
+        """The largest value, of a domain of numbers."""
+        return max(float(value) for value in self.choices or (self.high,))
+
+    @property
     def is_fixed(self) -> bool:
         """Whether there is nothing to search."""
         return self.size == 1

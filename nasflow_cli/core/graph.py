@@ -136,7 +136,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`depth` copies of a cell, one after the other. Only a block of one copy may change width or resolution."""
+    """`depth` copies of a cell, one after the other; the widths of what they read may differ."""
 
     name: str
     cell: Cell
@@ -165,6 +165,12 @@ class NetworkGraph:
     def is_connected(self) -> bool:
         """Whether anything of the input reaches the classifier."""
         return all(block.cell.output or block.cell.added for block in (self.simplified or self).blocks)
+
+    @property
+    def fault(self) -> str | None:
+        """Why the graph is nothing to train, whatever the constraints say: its flaw, or that nothing passes through."""
+        unconnected = None if self.is_connected else "nothing of the input reaches the classifier"
+        return self.flaw or unconnected
 
     def key(self) -> str:
         """Content hash of what the network computes, equal in every process. 16 hexadecimal digits.

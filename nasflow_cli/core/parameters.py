@@ -45,13 +45,19 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellPlace:
-    """Where a cell's parameters belong: their `prefix`, and the stage and layer (None: shared) that it is for."""
+    """Where a cell's parameters belong: their `prefix`, and what has to hold for the cell to exist."""
 
     prefix: str
     config: CellConfig
     transitions: tuple[str | None, ...]
     """What stands before the stages that the cell is in."""
     needs: tuple[Condition, ...] = ()
+
+    def needs_of(self, node: int) -> tuple[Condition, ...]:
+        """What has to hold for a node of the cell to exist."""
+        sizes = self.config.nodes.values
+        large = tuple(size for size in sizes if int(size) > node - self.config.inputs)
+        return (*self.needs, (f"{self.prefix}.nodes", large))
 
     def projects(self, facts: Mapping[str, OperationFacts]) -> bool:
         """Whether anything may have to bring the cell's input to its shape."""
@@ -80,7 +86,7 @@ def cell_places(config: SpaceConfig) -> list[CellPlace]:
     """Every cell with parameters of its own, in the order of the stages."""
     places: dict[str, CellPlace] = {}
     for number, stage in enumerate(config.stages):
-        cell, depths = config.cells[stage.cell], [int(depth) for depth in values_of(stage.depth)]
+        cell, depths = config.cells[stage.cell], [int(depth) for depth in stage.depth.values]
         for layer in range(max(depths) if cell.per == "layer" else 1):
             prefix = cell_prefix(config, number, layer)
             deep_enough = tuple(depth for depth in depths if depth > layer)
@@ -93,11 +99,6 @@ def cell_places(config: SpaceConfig) -> list[CellPlace]:
             place = CellPlace(prefix=prefix, config=cell, transitions=transitions, needs=needs)
             places.setdefault(prefix, place)
     return list(places.values())
-
-
-def values_of(domain: Domain) -> list[Value]:
-    """All values of a domain that can be counted."""
-    return list(domain.choices) if domain.choices else list(range(int(domain.low), int(domain.high) + 1))
 
 
 def declare(config: SpaceConfig, facts: Mapping[str, OperationFacts]) -> list[Parameter]:
@@ -123,16 +124,12 @@ def _structure(config: SpaceConfig, places: Sequence[CellPlace]) -> Iterator[Par
 
 def _cell_structure(place: CellPlace) -> Iterator[Parameter]:
     cell, prefix = place.config, place.prefix
-    sizes, first = values_of(cell.nodes), cell.inputs
+    first, last = cell.inputs, cell.inputs + int(max(cell.nodes.values)) - 1
     yield Parameter(name=f"{prefix}.nodes", half="structure", domain=cell.nodes, needs=place.needs)
 
     def parameter(name: str, node: int, domain: Domain) -> Parameter:
-        large = tuple(size for size in sizes if int(size) > node - first)
-        return Parameter(
-            name=f"{prefix}.{name}", half="structure", domain=domain, needs=(*place.needs, (f"{prefix}.nodes", large))
-        )
+        return Parameter(name=f"{prefix}.{name}", half="structure", domain=domain, needs=place.needs_of(node))
 
-    last = first + int(max(sizes)) - 1
     for i, j in cell_edges(cell, last - first + 1):
         if is_searched(cell, j):
             yield parameter(f"{i}-{j}.edge", j, categorical(False, True))
@@ -203,11 +200,9 @@ def _not_activated(config: SpaceConfig) -> set[str]:
 def _slots(config: SpaceConfig, places: Sequence[CellPlace], facts: Mapping[str, OperationFacts]) -> Iterator[_Slot]:
     yield _Slot(name="stem", operations=None, fixed=(config.stem.operation,))
     for place in places:
-        sizes, cell = values_of(place.config.nodes), place.config
-        for name, node in slots_of(place.prefix, cell, int(max(sizes))):
-            large = tuple(size for size in sizes if int(size) > node - cell.inputs)
-            needs = (*place.needs, (f"{place.prefix}.nodes", large))
-            yield _Slot(name=name, operations=cell.operations, needs=needs, adapts=place.adapts(facts))
+        cell, adapts = place.config, place.adapts(facts)
+        for name, node in slots_of(place.prefix, cell, int(max(cell.nodes.values))):
+            yield _Slot(name=name, operations=cell.operations, needs=place.needs_of(node), adapts=adapts)
         if place.projects(facts):
             yield _Slot(name=project_slot(place.prefix), operations=None, needs=place.needs)
     for number, stage in enumerate(config.stages):
@@ -246,7 +241,7 @@ def _simplified(parameters: list[Parameter]) -> list[Parameter]:
         needs, possible = [], True
         for name, values in parameter.needs:
             parent = known[name]
-            choices = values_of(parent.domain)
+            choices = parent.domain.values
             if not set(values) & set(choices):
                 possible = False
             elif parent.half == parameter.half and len(values) < len(choices):

@@ -16,13 +16,11 @@ from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.graph import NetworkGraph, OperationFacts
 from nasflow_cli.core.parameters import Parameter, declare
 from nasflow_cli.core.space_config import SpaceConfig
-from nasflow_cli.core.space_size import HALVES, num_settings
-from nasflow_cli.core.trial import Phase, Side
+from nasflow_cli.core.space_size import num_settings
+from nasflow_cli.core.trial import HALVES, Phase, Side
 
 if TYPE_CHECKING:
     import numpy as np
-
-__all__ = ["HALVES", "SearchSpace", "part"]
 
 
 def part(architecture: Architecture, phase: Phase) -> Half:

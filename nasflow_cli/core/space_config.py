@@ -81,7 +81,9 @@ def _stride(raw: object) -> object:
 
 def _edges(raw: object) -> object:
     if raw not in ("free", "all", "chain") and not (type(raw) is int and 1 <= raw <= MAX_READS):
-        raise ValueError("'free', 'all', 'chain', or how many values each node reads (1 to 8) is wanted here")
+        raise ValueError(
+            f"'free', 'all', 'chain', or how many values each node reads (1 to {MAX_READS}) is wanted here"
+        )
     return raw
 
 
@@ -171,8 +173,7 @@ class CellConfig(Section):
 
     def _rules(self) -> Iterator[tuple[bool, tuple[str], str]]:
         """Whether each rule is broken, where, and how it is said."""
-        most = max(float(value) for value in self.nodes.choices or (self.nodes.high,))
-        yield most > MAX_NODES, ("nodes",), f"a cell has at most {MAX_NODES} nodes"
+        yield self.nodes.most > MAX_NODES, ("nodes",), f"a cell has at most {MAX_NODES} nodes"
         alike = self.project is not None and self.project.per == "cell"
         two = self.inputs == 2 and not alike
         yield two, ("inputs",), "a cell with two inputs needs `project: {per: cell}`, so that their shapes agree"
@@ -332,7 +333,7 @@ class SpaceConfig(Section):
         mistakes.extend(
             (("stages", position, "depth"), f"a stage has at most {MAX_DEPTH} cells")
             for position, stage in enumerate(self.stages)
-            if max(float(value) for value in stage.depth.choices or (stage.depth.high,)) > MAX_DEPTH
+            if stage.depth.most > MAX_DEPTH
         )
         if mistakes:
             refuse(mistakes)

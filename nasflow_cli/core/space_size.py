@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.graph import OperationFacts
-from nasflow_cli.core.parameters import Parameter, values_of
+from nasflow_cli.core.parameters import Parameter
 from nasflow_cli.core.space_config import CellConfig, SpaceConfig, StageConfig
-from nasflow_cli.core.trial import Side
+from nasflow_cli.core.trial import HALVES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def _size_of(group: list[Parameter]) -> int:
         for parameter in group:
             total *= parameter.domain.size or 1
         return total
-    return sum(num_settings(_left(group, root, value)) or 0 for value in values_of(root.domain))
+    return sum(num_settings(_left(group, root, value)) or 0 for value in root.domain.values)
 
 
 def _left(group: list[Parameter], root: Parameter, value: Value) -> list[Parameter]:
@@ -69,9 +69,6 @@ def _left(group: list[Parameter], root: Parameter, value: Value) -> list[Paramet
         left = [parameter for parameter in left if parameter.name not in lost]
         names = {parameter.name for parameter in left}
     return left
-
-
-HALVES: tuple[Side, Side] = ("structure", "operators")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +123,7 @@ def _counted(space: SearchSpace, limit: int) -> int | None:
             space.decode(read)
             total += 1
         except _Open as opened:
-            choices = values_of(space.parameters[opened.name].domain)
+            choices = space.parameters[opened.name].domain.values
             waiting.extend({**values, opened.name: choice} for choice in choices)
         if total + len(waiting) > limit:
             return None

@@ -12,6 +12,7 @@ from nasflow_cli.core.architecture import Architecture
 Side = Literal["structure", "operators"]
 """A half of an architecture."""
 
+HALVES: tuple[Side, Side] = ("structure", "operators")
 Phase = Side | Literal["both"]
 """What a turn searches: one half while the other is held, or both at once."""
 

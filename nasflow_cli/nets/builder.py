@@ -30,7 +30,8 @@ class CellModule(nn.Module):
         super().__init__()
         self.cell = cell
         self.in_widths = tuple(in_widths[: cell.num_inputs])
-        self.reads = [in_width(cell, node, self.in_widths) for node in cell.nodes]
+        widths = cell.widths(self.in_widths)
+        self.reads = [cell.in_width(node, widths) for node in cell.nodes]
         closing = closing_nodes(cell)
         self.nodes = nn.ModuleList(
             make_operation(node, width, setting, closes_branch=position in closing)
@@ -52,11 +53,6 @@ class CellModule(nn.Module):
         for value in cell.added:
             joined = joined + values[value]
         return joined
-
-
-def in_width(cell: Cell, node: Node, in_widths: Sequence[int]) -> int:
-    """The width of what a node of the cell reads."""
-    return cell.in_width(node, cell.widths(in_widths))
 
 
 def closing_nodes(cell: Cell) -> set[int]:

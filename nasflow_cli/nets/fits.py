@@ -9,7 +9,6 @@ from torch import nn
 
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.operation_set import OperationSet
-from nasflow_cli.core.parameters import values_of
 from nasflow_cli.core.registry import OPERATIONS, nearest
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.nets.operations import Slot, operation_facts
@@ -59,7 +58,7 @@ def _refused(where: str, operations: OperationSet, vectors: bool) -> Iterator[st
     slot = Slot(in_channels=_CHANNELS, channels=_CHANNELS, stride=1, activation=nn.Identity, vectors=vectors)
     for operation, arguments in operations.arguments.items():
         for argument, domain in arguments.items():
-            ends = [domain.low, domain.high] if domain.size is None else values_of(domain)
+            ends = [domain.low, domain.high] if domain.size is None else domain.values
             for value in ends:
                 try:
                     with torch.device("meta"):

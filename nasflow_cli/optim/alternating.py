@@ -1,9 +1,9 @@
 """Two BOHBs take turns (GNAS, section 3.3): while one searches its half, the other half is held at what elites have.
 
-A half with nothing to search takes no turns: all of them are the other's. With `turns: joint` there is one BOHB, of
-all parameters. `ask` proposes and never runs, prints or
-writes. What it proposes is a function of the configuration, the history and the trial's number. It follows the history
-event by event, a resumed one exactly as a live one, so there is no state to save.
+A half with nothing to search takes no turns: all of them are the other's. With `turns: joint` there is one BOHB, of all
+parameters. `ask` proposes and never runs, prints or writes. What it proposes is a function of the configuration, the
+history and the trial's number. It follows the history event by event, a resumed one exactly as a live one, so there is
+no state to save.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
-from nasflow_cli.core.space import HALVES, SearchSpace, part
-from nasflow_cli.core.trial import History, Phase, Proposal, Result, Trial
+from nasflow_cli.core.space import SearchSpace, part
+from nasflow_cli.core.trial import HALVES, History, Phase, Proposal, Result, Trial
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.brackets import Bracket, SlotId
 from nasflow_cli.optim.fidelity import on_one_scale

@@ -7,7 +7,6 @@ It keeps hpbandster's interface (`new_result`, `get_config`), so that hpbandster
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,10 +72,6 @@ class HalfBOHB(BOHB):  # type: ignore[misc]
         row = self._without_ruled_out(encode(self.parameters, proposed[0])[None, :])[0]
         return decode(self.parameters, row), {"model_based_pick": True}
 
-    def random(self, rng: np.random.Generator) -> dict[str, Value]:
-        """A uniform draw from the half's ConfigSpace."""
-        return sample(self.configspace, rng)
-
     def propose(self, count: int, rng: np.random.Generator) -> list[dict[str, Value]]:
         """The `count` draws of the good density with the best ratio of good to bad; none while there is no model.
 
@@ -86,25 +81,22 @@ class HalfBOHB(BOHB):  # type: ignore[misc]
         self._refit()
         if self._densities is None or count < 1:
             return []
-        good, bad = self._densities
-        draws = self._without_ruled_out(good.sample(max(self.config.samples, 4 * count), rng))
+        draws = self._without_ruled_out(self._densities[0].sample(max(self.config.samples, 4 * count), rng))
         draws = np.unique(np.nan_to_num(draws, nan=_INACTIVE), axis=0)
         draws[draws == _INACTIVE] = np.nan
-        ratio = good.log_density(draws) - bad.log_density(draws)
-        best = draws[np.argsort(-ratio, kind="stable")[:count]]
+        best = draws[np.argsort(-self.log_ratios(draws), kind="stable")[:count]]
         for i, parameter in enumerate(self.parameters):
             choices = parameter.domain.choices
             prior = rng.integers(len(choices), size=len(best)) if choices else rng.random(len(best))
             best[:, i] = np.where(np.isnan(best[:, i]), prior, best[:, i])
         return [decode(self.parameters, row) for row in best]
 
-    def log_ratios(self, settings: Sequence[Mapping[str, Value]]) -> Vector | None:
-        """Log ratio of good to bad density of each setting of the half; None while there is no model."""
+    def log_ratios(self, rows: Vector) -> Vector:
+        """Log ratio of good to bad density of each row of `density.encode`; zero while there is no model."""
         self._refit()
         if self._densities is None:
-            return None
+            return np.zeros(len(rows))
         good, bad = self._densities
-        rows = np.stack([encode(self.parameters, setting) for setting in settings])
         return good.log_density(rows) - bad.log_density(rows)
 
     def _without_ruled_out(self, rows: Vector) -> Vector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -24,7 +24,6 @@ MAX_ROUNDS = 100
 
 MIN_UNIFORM = 64
 """Uniform draws in a round, however small the pool."""
-
 
 NUM_SINGLES = 16
 """Draws of the density that are tried, best first, where one candidate is wanted."""
@@ -118,10 +117,10 @@ class Proposer:
         found: dict[str, Candidate] = {}
         for attempt in range(MAX_ROUNDS):
             draws = self._draws(phase, elites, rng) if attempt < HELD_ROUNDS else self._uniform(rng)
-            for architecture, graph, source in draws:
-                key = graph.key()
-                if key not in known and key not in found and self.is_feasible(graph):
-                    found[key] = Candidate(architecture=architecture, graph=graph, key=key, source=source)
+            for draw in draws:
+                candidate = self._accepted(draw, known, found)
+                if candidate is not None:
+                    found[candidate.key] = candidate
             if found:
                 pool = list(found.values())[: self.config.pool]
                 return [pool[i] for i in rng.permutation(len(pool))]
@@ -134,11 +133,18 @@ class Proposer:
         et al. 2018, algorithm 2), a share of the choices is random.
         """
         for draw in self._singles(phase, elites, rng):
-            architecture, graph, source = draw()
-            key = graph.key()
-            if key not in known and self.is_feasible(graph):
-                return Candidate(architecture=architecture, graph=graph, key=key, source=source)
+            candidate = self._accepted(draw(), known)
+            if candidate is not None:
+                return candidate
         raise ExhaustedError
+
+    def _accepted(self, draw: _Draw, *known: Container[str]) -> Candidate | None:
+        """The draw as a candidate, if it is new and feasible."""
+        architecture, graph, source = draw
+        key = graph.key()
+        if any(key in keys for keys in known) or not self.is_feasible(graph):
+            return None
+        return Candidate(architecture=architecture, graph=graph, key=key, source=source)
 
     def _singles(
         self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator

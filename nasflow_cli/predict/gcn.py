@@ -140,12 +140,7 @@ def comparable(scores: NDArray[np.float64], budgets: NDArray[np.int64]) -> Tenso
 
 
 def left_out(graphs: Sequence[EncodedGraph], num_members: int, seed: int) -> NDArray[np.int64]:
-    """The member that does not learn from each result: all results of a network are left out by the same one.
-
-    A single member learns from all of them (-1).
-    """
-    if num_members == 1:
-        return np.full(len(graphs), -1, dtype=np.int64)
+    """The member that does not learn from each result: all results of a network are left out by the same one."""
     distinct = list({id(graph): None for graph in graphs})
     parts = np.random.default_rng(seed).permutation(len(distinct)) % num_members
     member = dict(zip(distinct, parts, strict=True))
@@ -163,11 +158,14 @@ class Ensemble:
         self.networks = networks
         self.correlation = correlation
 
-    @torch.no_grad()
     def values(self, graphs: Sequence[EncodedGraph], budgets: Sequence[int]) -> NDArray[np.float64]:
         """Values (members, n) of graphs, each at its budget (epochs)."""
-        data, which, logs = _pairs(graphs, budgets)
-        return np.asarray(self.networks(data, which, logs).numpy(), dtype=np.float64)
+        return _values(self.networks, graphs, budgets)
+
+
+@torch.no_grad()
+def _values(networks: GraphNetworks, graphs: Sequence[EncodedGraph], budgets: Sequence[int]) -> NDArray[np.float64]:
+    return np.asarray(networks(*_pairs(graphs, budgets)).numpy(), dtype=np.float64)
 
 
 def _pairs(graphs: Sequence[EncodedGraph], budgets: Sequence[int]) -> tuple[Inputs, Tensor, Tensor]:
@@ -211,13 +209,10 @@ def fit(
             ranking_loss(networks(*batch_data), better).backward()  # type: ignore[no-untyped-call]
         optimizer.step()  # changes nothing where there are no gradients
         schedule.step()
-    ensemble = Ensemble(networks.eval(), None)
     latest = slice(-MEASURED_RESULTS, None)
-    values = ensemble.values(graphs[latest], budgets[latest])
-    ensemble.correlation = unseen_correlation(
-        values, all_scores[latest], all_budgets[latest], without[latest], config.min_pairs
-    )
-    return ensemble
+    values = _values(networks.eval(), graphs[latest], budgets[latest])
+    scores_then, budgets_then = all_scores[latest], all_budgets[latest]
+    return Ensemble(networks, unseen_correlation(values, scores_then, budgets_then, without[latest], config.min_pairs))
 
 
 def unseen_correlation(

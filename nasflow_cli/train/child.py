@@ -54,7 +54,7 @@ class ChildTrainer:
     def data(self) -> _Resident:
         """The data, loaded at the first call."""
         if self._data is None:
-            splits = load_splits(self.config.images)
+            splits = load_splits(self.config.data_section)
             self._data = _Resident(
                 splits=splits,
                 train=Images.on(self.device, splits.train),
@@ -105,10 +105,11 @@ class ChildTrainer:
         with files.metrics.open("a", encoding="utf-8") as metrics:
             for number in range(start, assignment.budget):
                 began = time.monotonic()
-                loss = trainer.epoch(number, data.train, self.config.images.augment)
+                loss = trainer.epoch(number, data.train, self.config.data_section.augment)
                 now = time.monotonic()
                 line = {"epoch": number + 1, "train_loss": loss, "seconds": round(now - began, 4)}
-                print(json.dumps(line), file=metrics, flush=True)
+                metrics.write(json.dumps(line) + "\n")
+                metrics.flush()
                 last, stop = number + 1 == assignment.budget, should_stop()
                 if last or stop or now - saved >= self.config.training.checkpoint_every_s:
                     self._save(trainer, assignment, number + 1)

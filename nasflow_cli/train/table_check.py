@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from nasflow_cli.core.architecture import Value
-from nasflow_cli.core.config import ExperimentConfig, Mistake
+from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.evaluator_config import TableConfig
+from nasflow_cli.core.experiment_file import Mistake
 from nasflow_cli.core.load import Where
-from nasflow_cli.core.parameters import values_of
 from nasflow_cli.core.registry import nearest
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.operations import operation_facts
@@ -72,7 +72,7 @@ def _parameters(table: TableConfig, space: SearchSpace) -> Iterator[Mistake]:
     named = [domains[name] for name in table.architecture if name in domains]
     if any(not domain.choices and domain.kind == "float" for domain in named):
         return
-    words = {str(value).lower() if isinstance(value, bool) else str(value) for d in named for value in values_of(d)}
+    words = {str(value).lower() if isinstance(value, bool) else str(value) for d in named for value in d.values}
     for word in table.values:
         if word not in words:
             message = f"no parameter in evaluator.architecture takes the value {word!r}{nearest(word, sorted(words))}"

@@ -11,8 +11,9 @@ import nasflow_cli.execute
 import nasflow_cli.nets
 import nasflow_cli.train.child
 import nasflow_cli.train.data  # noqa: F401
-from nasflow_cli.core.config import ExperimentConfig, load_experiment
+from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.experiment_file import load_experiment
 
 EXPERIMENT = """\
 name: small

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nasflow_cli.core.config import validate
 from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.experiment_file import validate
 from nasflow_cli.core.load import parse_yaml
 
 Mistakes = Callable[..., list[str]]

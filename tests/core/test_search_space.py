@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from nasflow_cli.core.architecture import Architecture, Half, Value
 from nasflow_cli.core.graph import simplify
-from nasflow_cli.core.parameters import values_of
-from nasflow_cli.core.space import HALVES, SearchSpace
-from nasflow_cli.core.trial import Phase
+from nasflow_cli.core.space import SearchSpace
+from nasflow_cli.core.trial import HALVES, Phase
 
 names = st.sampled_from(sorted(DESCRIPTIONS))
 seeds = st.integers(0, 2**32)
@@ -189,7 +188,7 @@ def settings_of(space: SearchSpace, half: Phase) -> int:
     """Count the settings of a half by going through all of them, without what their conditions leave out."""
     parameters = space.half(half)
     distinct = set()
-    for values in itertools.product(*(values_of(parameter.domain) for parameter in parameters)):
+    for values in itertools.product(*(parameter.domain.values for parameter in parameters)):
         exists: dict[str, Value] = {}
         for parameter, value in zip(parameters, values, strict=True):
             if all(exists.get(name) in allowed for name, allowed in parameter.needs):
@@ -264,7 +263,7 @@ def test_the_size_counts_the_structures_that_members_have(name: str) -> None:
     operators = space.sample_half("operators", np.random.default_rng(0))
     parameters = space.half("structure")
     found = set()
-    for values in itertools.product(*(values_of(parameter.domain) for parameter in parameters)):
+    for values in itertools.product(*(parameter.domain.values for parameter in parameters)):
         named = {parameter.name: value for parameter, value in zip(parameters, values, strict=True)}
         found.add(tuple(space.complete(named, operators).structure.items()))
     assert len(found) == space.size("structure")

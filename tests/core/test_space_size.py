@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasflow_cli.core.domain import Domain, categorical
-from nasflow_cli.core.parameters import Condition, Parameter, values_of
+from nasflow_cli.core.parameters import Condition, Parameter
 from nasflow_cli.core.space_size import num_settings
 
 
@@ -21,7 +21,7 @@ def parameter(name: str, domain: Domain, *needs: Condition) -> Parameter:
 def counted(parameters: Sequence[Parameter]) -> int:
     """Go through all settings; a parameter exists where all that it needs exists and has a value that it needs."""
     distinct = set()
-    for values in itertools.product(*(values_of(each.domain) for each in parameters)):
+    for values in itertools.product(*(each.domain.values for each in parameters)):
         exists: dict[str, Any] = {}
         for each, value in zip(parameters, values, strict=True):
             if all(name in exists and exists[name] in allowed for name, allowed in each.needs):
@@ -45,8 +45,7 @@ def trees(draw: st.DrawFn) -> list[Parameter]:
     for number in range(draw(st.integers(1, 7))):
         parents = draw(st.lists(st.sampled_from(made), max_size=3, unique_by=lambda each: each.name)) if made else []
         needs = [
-            (parent.name, tuple(draw(st.sets(st.sampled_from(values_of(parent.domain)), min_size=1))))
-            for parent in parents
+            (parent.name, tuple(draw(st.sets(st.sampled_from(parent.domain.values), min_size=1)))) for parent in parents
         ]
         made.append(parameter(f"p{number}", draw(DOMAINS), *needs))
     return made

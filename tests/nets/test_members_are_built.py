@@ -23,43 +23,6 @@ from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 
 OTHERS: dict[str, dict[str, Any]] = {
-    "two inputs, concatenated, as DARTS": {
-        "stem": {"width": 6},
-        "cells": {
-            "cell": {
-                "nodes": 3,
-                "inputs": 2,
-                "edges": 2,
-                "slots": "edges",
-                "operations": ["none", "skip", "max_pool3x3", "sep_conv3x3"],
-                "output": "all",
-                "join": "concat",
-                "project": {"operation": "conv1x1", "per": "cell"},
-            }
-        },
-        "stages": [
-            {"cell": "cell", "depth": 2, "width": 4, "transition": None},
-            {"cell": "cell", "depth": [1, 2], "width": 6, "stride": 2, "transition": None},
-        ],
-        "head": {"activated": False},
-    },
-    "the width is shared out, as in NAS-Bench-101": {
-        "stem": {"width": 8},
-        "cells": {
-            "cell": {
-                "nodes": [2, 3, 4],
-                "operations": ["conv3x3", "conv1x1", "max_pool3x3"],
-                "output": "free",
-                "join": "split",
-                "project": {"operation": "conv1x1", "per": "edge"},
-            }
-        },
-        "stages": [
-            {"cell": "cell", "depth": 2, "width": 9},
-            {"cell": "cell", "width": 11, "stride": 2, "transition": "max_pool2x2"},
-        ],
-        "activation": {"choices": ["relu", "prelu"], "order": "after"},
-    },
     "arguments, a wide head, the activation after": {
         "stem": {"width": 4},
         "cells": {

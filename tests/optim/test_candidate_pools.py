@@ -12,8 +12,8 @@ from toy_search import LOPSIDED, RANGED, ROOMY, TINY, is_connected, merit, searc
 
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.space import HALVES, part
-from nasflow_cli.core.trial import History, Phase
+from nasflow_cli.core.space import part
+from nasflow_cli.core.trial import HALVES, History, Phase
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.proposals import (
     NUM_SINGLES,

@@ -7,7 +7,7 @@ import pytest
 from toy_search import RANGED, ROOMY, choice_parameter, range_parameter, space_of
 
 from nasflow_cli.core.parameters import Parameter
-from nasflow_cli.core.space import HALVES
+from nasflow_cli.core.trial import HALVES
 from nasflow_cli.optim.configspace import config_space, plain, sample
 
 PARAMETERS = [

@@ -13,7 +13,6 @@ from shipped_spaces import ROOT, changed, experiment, space
 from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.domain import parse_domain
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.parameters import values_of
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.cost import Cost, cost
 
@@ -27,7 +26,7 @@ EDGES = [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
 
 def member(described: SearchSpace, values: Mapping[str, Value]) -> NetworkGraph:
     """The member with these values; what else is active takes its first choice."""
-    rest = {name: values_of(parameter.domain)[0] for name, parameter in described.parameters.items()}
+    rest = {name: parameter.domain.values[0] for name, parameter in described.parameters.items()}
     return described.member(values, rest)[1]
 
 
@@ -123,7 +122,7 @@ def every_member(described: SearchSpace) -> Iterator[NetworkGraph]:
             graph = described.decode(values.__getitem__)
         except KeyError as missing:
             name = missing.args[0]
-            waiting += [{**values, name: value} for value in values_of(described.parameters[name].domain)]
+            waiting += [{**values, name: value} for value in described.parameters[name].domain.values]
         else:
             if graph.flaw is None and graph.is_connected:
                 yield graph
@@ -229,11 +228,11 @@ def test_groups_of_resnet_divide_every_inner_width_so_that_no_choice_is_another_
     inner = [
         float(str(width)) * float(str(ratio))
         for stage in config.stages
-        for width in values_of(stage.width)
-        for ratio in values_of(arguments["ratio"])
+        for width in stage.width.values
+        for ratio in arguments["ratio"].values
     ]
 
-    assert all(width % int(groups) == 0 for width in inner for groups in values_of(arguments["groups"]))
+    assert all(width % int(groups) == 0 for width in inner for groups in arguments["groups"].values)
 
 
 def test_a_perceptron_has_the_parameters_and_flops_worked_out_by_hand() -> None:

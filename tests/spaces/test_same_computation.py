@@ -19,7 +19,6 @@ from shipped_spaces import NAMES, drawn, example_shape, few, merged, seeds, spac
 
 from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.graph import Cell, NetworkGraph
-from nasflow_cli.core.parameters import values_of
 from nasflow_cli.core.trial import Phase
 from nasflow_cli.nets.builder import CellModule, Setting, build, cells_of, make_head, out_width
 
@@ -29,7 +28,7 @@ Graph = nx.DiGraph
 
 def member(name: str, values: Mapping[str, Value]) -> NetworkGraph:
     """The member with these values; what else is active takes its last choice."""
-    rest = {parameter.name: values_of(parameter.domain)[-1] for parameter in space(name).parameters.values()}
+    rest = {parameter.name: parameter.domain.values[-1] for parameter in space(name).parameters.values()}
     return space(name).member(values, rest)[1]
 
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from shipped_spaces import NAMES, constraints, drawn, feasible, few, merged, seeds, space
 
 from nasflow_cli.core.architecture import Architecture
-from nasflow_cli.core.space import HALVES
-from nasflow_cli.core.trial import Phase
+from nasflow_cli.core.trial import HALVES, Phase
 from nasflow_cli.optim.configspace import config_space, plain, sample
 from nasflow_cli.optim.density import decode, encode
 

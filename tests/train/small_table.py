@@ -10,7 +10,8 @@ import nasflow_cli.nets
 import nasflow_cli.train.child
 import nasflow_cli.train.data
 import nasflow_cli.train.table  # noqa: F401
-from nasflow_cli.core.config import ExperimentConfig, load_experiment
+from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.train.table_check import table_mistakes
 
 EXPERIMENT = """\

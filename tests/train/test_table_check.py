@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
     "images beside a table": (
         "space:",
         "data: {source: digits}\nspace:",
-        "17:1: data: the evaluator 'table' reads no images",
+        "17:1: data: the evaluator 'table' reads no data",
     ),
     "a metric that is taken": ("params: size", "test_score: size", "2:1: evaluator: the metric 'test_score' is taken"),
     "a list for a word": ("absent: nothing", "absent: [a]", "11:3: evaluator.absent: a single value is wanted here"),
