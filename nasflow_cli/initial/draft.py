@@ -92,6 +92,4 @@ def _costs(layout: Layout, found: Findings) -> Sequence[Cost]:
     data = parse_yaml("\n".join(space(layout)), "space").data["space"]
     members = SearchSpace(SpaceConfig.model_validate_json(json.dumps(data)), operation_facts())
     graphs = [members.sample_member(generator(0, number, Purpose.FEASIBLE))[1] for number in range(NUM_SAMPLES)]
-    return [
-        cost(graph, found.shape, len(found.classes)) for graph in graphs if graph.flaw is None and graph.is_connected
-    ]
+    return [cost(graph, found.shape, len(found.classes)) for graph in graphs if graph.fault is None]

@@ -14,6 +14,7 @@ from nasflow_cli.core.experiment_file import Mistake
 from nasflow_cli.core.load import Where
 from nasflow_cli.core.registry import nearest
 from nasflow_cli.core.space import SearchSpace
+from nasflow_cli.core.space_config import ConstraintsConfig
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.plan import rung_budgets
 from nasflow_cli.train.table import NotInTableError, Table
@@ -92,9 +93,10 @@ def _budgets(config: ExperimentConfig, table: TableConfig) -> Iterator[Mistake]:
 
 
 def _constraints(config: ExperimentConfig, table: TableConfig) -> Iterator[Mistake]:
-    for name in ("params", "flops"):
-        limits = getattr(config.space.constraints, name)
-        if table.input_shape is None and (limits.min is not None or limits.max is not None):
+    unbounded = ConstraintsConfig()
+    for name in ConstraintsConfig.model_fields:
+        is_set = getattr(config.space.constraints, name) != getattr(unbounded, name)
+        if table.input_shape is None and is_set:
             message = "what a member costs is not known without images; set evaluator.input_shape and evaluator.classes"
             yield ("space", "constraints", name), message
 

@@ -182,3 +182,9 @@ def test_constraints_hold_where_the_shape_of_the_images_is_given(tmp_path: Path)
     assert 0 < bound.feasible_share < 1
     assert bound.cost_range is not None
     assert bound.cost_range[1].params <= 2000
+
+
+@pytest.mark.parametrize("name", ["params", "flops", "depth", "activation_bytes", "latency_ms"])
+def test_a_constraint_on_what_is_not_known_without_a_shape_is_refused_in_its_place(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"space\.constraints\.{name}: what a member costs is not known"):
+        load(write(tmp_path), f"space.constraints.{name}.max=2")
