@@ -51,7 +51,7 @@ def test_what_can_be_learned_is_trusted_and_noise_is_not() -> None:
 
 
 def test_everything_bypasses_it_when_that_is_wished_for() -> None:
-    ranker = GraphRanker(SMALL.model_copy(update={"bypass": 1.0}), 0, SPACE)
+    ranker = GraphRanker(SMALL.model_copy(update={"bypass": 1.0, "min_correlation": -1.0}), 0, SPACE)
     history = history_of(KNOWN[:9], predicted=TRUE[:9])
 
     outlook = ranker.outlook(history, 9)
