@@ -80,8 +80,8 @@ class EncodedGraph:
 class GraphBatch:
     """Many networks as two graphs: of their different cells, side by side, and of their blocks.
 
-    As in `EncodedCell` and `EncodedGraph`, with the number of nodes of each cell, the number of blocks (and the head) of
-    each network, and the cell of each block as its position among the different ones.
+    As in `EncodedCell` and `EncodedGraph`, with the number of nodes of each cell, the number of blocks of each network,
+    its head among them, and the cell of each block as its position among the different ones.
     """
 
     codes: Integers
