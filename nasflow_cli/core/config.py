@@ -198,6 +198,12 @@ class SearchConfig(Section):
     )
     turn_brackets: int = Field(default=1, ge=1, description="Brackets of one search before the other takes its turn.")
     pool: int = Field(default=64, ge=1, description="Candidates that compete for each new slot.")
+    refinements: int = Field(
+        default=3,
+        ge=0,
+        description="How often edits of what the predictor expects most of join the pool, as many as the pool has, "
+        "before it chooses.",
+    )
     elites: int = Field(default=5, ge=0, description="The held half is one of so many of the best; 0: it is random.")
     random_fraction: float = Field(
         default=0.2,

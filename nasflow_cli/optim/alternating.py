@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from hpbandster.core.dispatcher import Job
@@ -212,20 +213,20 @@ class Alternating:
         rng = generator(self.seed, number, Purpose.PROPOSAL)
         outlook = self.ranker.outlook(history, number)
         if outlook.chooses:
-            pool = self.proposer.pool(phase, self._elites(), self._known, rng)
+            merits = partial(self.ranker.merits, budget=budget, history=history, number=number)
+            candidate, ranked = self.proposer.best(phase, self._elites(), self._known, merits, rng)
         else:
-            pool = [self.proposer.one(phase, self._elites(), self._known, rng)]
-        judgement = self.ranker.judge(pool, budget, history, number)
+            candidate, ranked = self.proposer.one(phase, self._elites(), self._known, rng), 1
         proposal = Proposal(
-            source=pool[judgement.best].source,
-            ranked=len(pool),
+            source=candidate.source,
+            ranked=ranked,
             fitted_on=outlook.fitted_on,
             correlation=outlook.correlation,
-            predicted=judgement.predicted,
+            predicted=self.ranker.predicted(candidate, budget, history),
             filtered=outlook.chooses,
             why=outlook.why,
         )
-        return pool[judgement.best], proposal
+        return candidate, proposal
 
     def _recorded(self, trial: Trial) -> tuple[Candidate, Proposal]:
         """What was proposed then. A recorded promotion means that no new slot could be filled at that moment."""

@@ -15,6 +15,7 @@ from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.space import SearchSpace, part
 from nasflow_cli.core.trial import History, Phase, Side, Source
 from nasflow_cli.optim.bohb import HalfBOHB
+from nasflow_cli.optim.density import Vector
 
 HELD_ROUNDS = 4
 """Rounds in which the other half is held; after so many without a candidate, both halves are drawn uniformly."""
@@ -24,6 +25,12 @@ MAX_ROUNDS = 100
 
 MIN_UNIFORM = 64
 """Uniform draws in a round, however small the pool."""
+
+NUM_PARENTS = 8
+"""Candidates of most merit whose edits join a pool: enough that one round's edits go more than one way."""
+
+TWICE = 0.4
+"""Share of those edits that change two places, so that no single step that is worse stands in the way."""
 
 NUM_SINGLES = 16
 """Draws of the density that are tried, best first, where one candidate is wanted."""
@@ -53,26 +60,19 @@ class Outlook:
     correlation: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """The `best` of a pool, and what is expected of it in units of the score."""
-
-    best: int
-    predicted: float | None = None
-
-
 class Ranker(Protocol):
-    """Orders candidates before any is trained. Both methods depend on their arguments alone."""
+    """Orders candidates before any is trained. Every method depends on its arguments alone."""
 
     def outlook(self, history: History, number: int) -> Outlook:
         """Say whether it will make the choice for trial `number`. Only then is a whole pool made for it."""
         ...
 
-    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
-        """Judge a pool for trial `number`, or the one candidate that was chosen without it.
+    def merits(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Vector:
+        """What decides between candidates for trial `number` at `budget`: shape (len(pool),); the most is best."""
+        ...
 
-        It says what it expects, at `budget`, in either case, so that it can be held to it later.
-        """
+    def predicted(self, candidate: Candidate, budget: int, history: History) -> float | None:
+        """The score that it expects of what was chosen, whoever chose, so that it can be held to it later."""
         ...
 
 
@@ -83,9 +83,13 @@ class NoRanker:
         """Choose nothing."""
         return Outlook(why="off")
 
-    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
+    def merits(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Vector:
+        """Find all alike."""
+        return np.zeros(len(pool))
+
+    def predicted(self, candidate: Candidate, budget: int, history: History) -> float | None:
         """Expect nothing."""
-        return Judgement(best=0)
+        return None
 
 
 _Draw = tuple[Architecture, NetworkGraph, Source]
@@ -125,6 +129,48 @@ class Proposer:
                 pool = list(found.values())[: self.config.pool]
                 return [pool[i] for i in rng.permutation(len(pool))]
         raise ExhaustedError
+
+    def best(
+        self,
+        phase: Phase,
+        elites: Sequence[Architecture],
+        known: set[str],
+        merits: Callable[[Sequence[Candidate]], Vector],
+        rng: np.random.Generator,
+    ) -> tuple[Candidate, int]:
+        """The candidate of most merit, and how many were ranked. Raises ExhaustedError when there is none.
+
+        A few draws of a large space hardly ever hold what a ranker would like best. So the pool is improved before the
+        choice: `config.refinements` times, edits of those of most merit join it.
+        """
+        pool = self.pool(phase, elites, known, rng)
+        values = merits(pool)
+        for _ in range(self.config.refinements):
+            parents = [pool[i].architecture for i in np.argsort(-values, kind="stable")[:NUM_PARENTS]]
+            edits = self._edited(phase, parents, known, {candidate.key for candidate in pool}, rng)
+            if edits:
+                pool += edits
+                values = np.concatenate([values, merits(edits)])
+        return pool[int(values.argmax())], len(pool)
+
+    def _edited(
+        self,
+        phase: Phase,
+        parents: Sequence[Architecture],
+        known: set[str],
+        ranked: set[str],
+        rng: np.random.Generator,
+    ) -> list[Candidate]:
+        """As many edits of the parents as a pool has candidates, less those that are known or ranked already."""
+        found: dict[str, Candidate] = {}
+        for _ in range(self.config.pool):
+            child, graph = self.space.edit_member(parents[int(rng.integers(len(parents)))], phase, rng)
+            if rng.random() < TWICE:
+                child, graph = self.space.edit_member(child, phase, rng)
+            candidate = self._accepted((child, graph, "edit"), known, ranked, found)
+            if candidate is not None:
+                found[candidate.key] = candidate
+        return list(found.values())
 
     def one(self, phase: Phase, elites: Sequence[Architecture], known: set[str], rng: np.random.Generator) -> Candidate:
         """The candidate that is taken when no ranker chooses. Raises ExhaustedError when there is none.

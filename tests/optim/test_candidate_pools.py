@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.space import part
 from nasflow_cli.core.trial import HALVES, History, Phase
 from nasflow_cli.optim.bohb import HalfBOHB
+from nasflow_cli.optim.density import Vector
 from nasflow_cli.optim.proposals import (
     NUM_SINGLES,
     Candidate,
     ExhaustedError,
-    Judgement,
     NoRanker,
     Outlook,
     Proposer,
@@ -278,8 +278,67 @@ def test_equal_generators_make_the_same_candidate_and_others_do_not() -> None:
     assert len({candidate.key for candidate in (first, *others)}) > 1
 
 
+def closeness(target: Architecture) -> Callable[[Sequence[Candidate]], Vector]:
+    """A ranker that likes what agrees with one member in more places."""
+    wanted = {**target.structure, **target.operators}
+
+    def merits(pool: Sequence[Candidate]) -> Vector:
+        values = [{**each.architecture.structure, **each.architecture.operators} for each in pool]
+        return np.array(
+            [sum(wanted.get(name) == value for name, value in each.items()) for each in values], dtype=float
+        )
+
+    return merits
+
+
+def test_what_a_ranker_likes_is_found_although_no_draw_is_likely_to_hit_it() -> None:
+    made = proposer(ROOMY, pool=16)
+    merits = closeness(members(made, 1, seed=11)[0])
+    firsts, lasts = [], []
+    for seed in range(5):
+        pool = made.pool("both", [], set(), np.random.default_rng(seed))
+        best, ranked = made.best("both", [], set(), merits, np.random.default_rng(seed))
+        firsts.append(merits(pool).max())
+        lasts.append(merits([best])[0])
+        assert len(pool) < ranked <= 16 * (1 + made.config.refinements)
+
+    assert np.mean(lasts) > np.mean(firsts) + 1
+
+
+def test_without_refinements_the_best_of_the_pool_is_taken() -> None:
+    made = proposer(ROOMY, refinements=0)
+    merits = closeness(members(made, 1, seed=11)[0])
+
+    best, ranked = made.best("both", [], set(), merits, np.random.default_rng(0))
+
+    pool = made.pool("both", [], set(), np.random.default_rng(0))
+    assert (best, ranked) == (pool[int(merits(pool).argmax())], len(pool))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_joins_a_pool_is_new_feasible_and_edits_what_the_turn_searches(phase: Phase) -> None:
+    made = proposer(ROOMY, feasible=is_narrow, pool=12)
+    elites = members(made, 2)
+    known = {made.space.graph(elite).key() for elite in elites}
+    shown: list[Candidate] = []
+
+    def merits(pool: Sequence[Candidate]) -> Vector:
+        shown.extend(pool)
+        return np.zeros(len(pool))
+
+    made.best(phase, elites, known, merits, np.random.default_rng(0))
+
+    assert len({candidate.key for candidate in shown}) == len(shown) > 12
+    assert not known & {candidate.key for candidate in shown}
+    assert all(is_narrow(candidate.graph) for candidate in shown)
+    if phase == "operators":
+        held = [elite.structure for elite in elites]
+        assert all(candidate.architecture.structure in held for candidate in shown)
+
+
 def test_no_ranker_chooses_and_expects_nothing() -> None:
     pool = proposer(ROOMY).pool("operators", [], set(), np.random.default_rng(0))
 
     assert NoRanker().outlook(History(), 0) == Outlook(why="off", chooses=False, fitted_on=0, correlation=None)
-    assert NoRanker().judge(pool, 1, History(), 0) == Judgement(best=0, predicted=None)
+    assert NoRanker().merits(pool, 1, History(), 0).tolist() == [0.0] * len(pool)
+    assert NoRanker().predicted(pool[0], 1, History()) is None
