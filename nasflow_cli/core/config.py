@@ -118,7 +118,12 @@ class BudgetConfig(Section):
 
     min: int = Field(ge=1)
     max: int = Field(ge=1)
-    eta: int = Field(default=3, ge=2, description="One in so many goes on to the next rung.")
+    eta: int = Field(
+        default=3,
+        ge=2,
+        description="One in so many goes on to the next rung. Where `rungs` are given and this is not, it is what lets "
+        "all rungs of a bracket cost about the same: how many times as long a rung is as the one below it.",
+    )
     # The tuple is not strict: what `_ends` has looked at is no JSON to pydantic any more, and holds lists.
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] | None = Field(
         default=None,
@@ -130,7 +135,7 @@ class BudgetConfig(Section):
     def _ends(cls, raw: Any) -> Any:
         if not isinstance(raw, dict) or not isinstance(raw.get("rungs"), list) or not raw["rungs"]:
             return raw
-        return {"min": raw["rungs"][0], "max": raw["rungs"][-1], **raw}
+        return {"min": raw["rungs"][0], "max": raw["rungs"][-1], **_step(raw["rungs"]), **raw}
 
     @model_validator(mode="after")
     def _ordered(self) -> BudgetConfig:
@@ -141,6 +146,13 @@ class BudgetConfig(Section):
         if self.min > self.max:
             raise ValueError(f"min ({self.min}) is above max ({self.max})")
         return self
+
+
+def _step(rungs: list[Any]) -> dict[str, int]:
+    """The `eta` that goes with rungs, where they have one; what is wrong with others is said elsewhere."""
+    if len(rungs) < 2 or not all(isinstance(rung, int) and rung > 0 for rung in rungs):
+        return {}
+    return {"eta": max(2, round((rungs[-1] / rungs[0]) ** (1 / (len(rungs) - 1))))}
 
 
 class DensityConfig(Section):
