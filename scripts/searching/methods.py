@@ -28,6 +28,7 @@ class Method:
     start: Start
     several: bool = False
     package: str | None = None
+    hash_seeded: bool = False
 
 
 def _ours() -> list[Method]:
@@ -53,12 +54,20 @@ def _others() -> list[Method]:
         ("evolution-new", "the same without repeats", SAME_SETTINGS, partial(evolution, repeats=False)),
         ("local", "local search with restarts", SAME_SETTINGS, local_search),
         ("bohb", "hpbandster's own BOHB", PAYS, stock_bohb),
-        ("tpe", "Optuna's TPE", PAYS, partial(optuna_tpe, multivariate=False)),
-        ("tpe-multi", "Optuna's TPE, multivariate", PAYS, partial(optuna_tpe, multivariate=True)),
+        ("tpe", "Optuna's TPE, each parameter on its own", PAYS, partial(optuna_tpe, multivariate=False)),
+        ("tpe-new", "the same without repeats", SAME_SETTINGS, partial(optuna_tpe, multivariate=False, repeats=False)),
+        ("tpe-multi", "Optuna's TPE, multivariate, its default", PAYS, partial(optuna_tpe, multivariate=True)),
+        (
+            "tpe-multi-new",
+            "the same without repeats",
+            SAME_SETTINGS,
+            partial(optuna_tpe, multivariate=True, repeats=False),
+        ),
         ("smac", "SMAC3", SAME_SETTINGS, smac3),
-        ("dehb", "DEHB; with one budget, its DE", PAYS, dehb),
+        ("dehb", "DEHB; with one budget, which it refuses, its DE", PAYS, dehb),
     ]
-    packages = {"bohb": "hpbandster", "tpe": "optuna", "tpe-multi": "optuna", "smac": "smac", "dehb": "dehb"}
+    packages = {"bohb": "hpbandster", "smac": "smac", "dehb": "dehb"}
+    packages |= {name: "optuna" for name, *_ in made if name.startswith("tpe")}
     return [
         Method(
             name=name,
@@ -67,6 +76,7 @@ def _others() -> list[Method]:
             start=start,
             several=name in ("bohb", "smac", "dehb"),
             package=packages.get(name),
+            hash_seeded=name == "smac",
         )
         for name, about, repeats, start in made
     ]
