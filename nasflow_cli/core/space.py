@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nasflow_cli.core.architecture import Architecture, Half, Value
 from nasflow_cli.core.cells import Read
-from nasflow_cli.core.decode import Decoder
+from nasflow_cli.core.decode import Decoder, KnownCells
 from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.graph import NetworkGraph, OperationFacts
 from nasflow_cli.core.parameters import Parameter, declare
@@ -36,6 +36,7 @@ class SearchSpace:
     def __init__(self, config: SpaceConfig, facts: Mapping[str, OperationFacts]) -> None:
         self.config = config
         self.facts = facts
+        self._known = KnownCells()
         self._fixed: dict[str, Value] = {}
         self.parameters: dict[str, Parameter] = {}
         self.domains: dict[str, Domain] = {}
@@ -66,7 +67,8 @@ class SearchSpace:
     def decode(self, read: Read) -> NetworkGraph:
         """Build the graph, calling `read` for every parameter that it depends on."""
         fixed = self._fixed
-        return Decoder(self.config, self.facts, lambda name: fixed[name] if name in fixed else read(name)).network()
+        every = lambda name: fixed[name] if name in fixed else read(name)  # noqa: E731
+        return Decoder(self.config, self.facts, every, self._known).network()
 
     def graph(self, architecture: Architecture) -> NetworkGraph:
         """The graph of a member. Raises KeyError when the architecture lacks a parameter that it needs."""
@@ -82,7 +84,7 @@ class SearchSpace:
             used[name] = values[name]
             return used[name]
 
-        Decoder(self.config, self.facts, read).network()
+        Decoder(self.config, self.facts, read, self._known).network()
         return used
 
     def member(self, *sources: Half) -> tuple[Architecture, NetworkGraph]:

@@ -153,6 +153,7 @@ class History:
         self.results: dict[int, Result] = {}
         self.events: list[Trial | Result] = []
         self._scored: list[tuple[Trial, Result]] = []
+        self._pending: dict[int, Trial] = {}
 
     def asked(self, trial: Trial) -> None:
         """Append a trial. Raises ValueError when its number is not the next one."""
@@ -160,6 +161,7 @@ class History:
             raise ValueError(f"trial {trial.number} asked, but {len(self.trials)} is next")
         self.trials.append(trial)
         self.events.append(trial)
+        self._pending[trial.number] = trial
 
     def told(self, result: Result) -> None:
         """Append a result. Raises ValueError when its trial is unknown or already has one."""
@@ -169,6 +171,7 @@ class History:
             raise ValueError(f"a second result for trial {result.trial}")
         self.results[result.trial] = result
         self.events.append(result)
+        del self._pending[result.trial]
         if result.score is not None:
             self._scored.append((self.trials[result.trial], result))
 
@@ -181,7 +184,7 @@ class History:
 
     def pending(self) -> list[Trial]:
         """Trials without a result, in the order they were asked."""
-        return [trial for trial in self.trials if trial.number not in self.results]
+        return list(self._pending.values())
 
     def scored(self) -> Sequence[tuple[Trial, Result]]:
         """Trials with a score, in the order in which the scores came. Not to be changed."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 import numpy as np
 
-from nasflow_cli.core.architecture import Architecture, Value
+from nasflow_cli.core.architecture import Architecture, Half, Value
 from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.space import SearchSpace, part
@@ -24,6 +24,9 @@ MAX_ROUNDS = 100
 
 MIN_UNIFORM = 64
 """Uniform draws in a round, however small the pool."""
+
+NUM_FILLS = 8
+"""Proposals of the other search from which slots are filled that the held half does not name."""
 
 NUM_SINGLES = 16
 """Draws of the density that are tried, best first, where one candidate is wanted."""
@@ -92,6 +95,31 @@ _Draw = tuple[Architecture, NetworkGraph, Source]
 _OTHER: Mapping[Phase, Side] = {"structure": "operators", "operators": "structure"}
 
 
+class _Later(Mapping[str, Value]):
+    """Values that are made when one of them is first read: most never are."""
+
+    def __init__(self, make: Callable[[], Half]) -> None:
+        self._values = cache(make)
+
+    def __getitem__(self, name: str) -> Value:
+        return self._values()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values())
+
+    def __len__(self) -> int:
+        return len(self._values())
+
+
+def _one_of(made: Callable[[], Sequence[Half]], number: int) -> Half:
+    """One of several proposals, which may be fewer than were asked for."""
+    proposals = made()
+    return proposals[number % len(proposals)]
+
+
 class Proposer:
     """Makes pools of candidates for one phase at a time."""
 
@@ -150,7 +178,7 @@ class Proposer:
         self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator
     ) -> Iterator[Callable[[], _Draw]]:
         """Draws in the order in which they are tried, each made only when it is."""
-        fills = self._fills(phase, 8, rng)
+        fills = self._fills(phase, rng)
         if rng.random() >= self.config.random_fraction:
             for half in self.searches[phase].propose(NUM_SINGLES, rng):
                 yield partial(self._completed, phase, half, "density", elites, fills, rng)
@@ -160,12 +188,18 @@ class Proposer:
         for _ in range((MAX_ROUNDS - HELD_ROUNDS) * MIN_UNIFORM):
             yield lambda: (*self.space.sample_member(rng), "random")
 
-    def _fills(self, phase: Phase, count: int, rng: np.random.Generator) -> list[dict[str, Value]]:
-        """Values for slots that the held half does not name, from the other search."""
+    def _fills(self, phase: Phase, rng: np.random.Generator) -> list[Half]:
+        """Values for slots that the held half does not name, from the other search, which is only then asked."""
         other = _OTHER.get(phase)
         if other is None:
             return [{}]
-        return self.searches[other].propose(count, rng) or [self.space.sample_half(other, rng) for _ in range(count)]
+
+        @cache
+        def proposed() -> list[dict[str, Value]]:
+            found = self.searches[other].propose(NUM_FILLS, rng)
+            return found or [self.space.sample_half(other, rng) for _ in range(NUM_FILLS)]
+
+        return [_Later(partial(_one_of, proposed, i)) for i in range(NUM_FILLS)]
 
     def _completed(
         self,
@@ -173,14 +207,14 @@ class Proposer:
         half: Mapping[str, Value],
         source: Source,
         elites: Sequence[Architecture],
-        fills: Sequence[Mapping[str, Value]],
+        fills: Sequence[Half],
         rng: np.random.Generator,
     ) -> _Draw:
         """A half beside the other half of an elite; or both halves, beside nothing."""
         other = _OTHER.get(phase)
         fill = fills[int(rng.integers(len(fills)))]
         held = part(elites[int(rng.integers(len(elites)))], other) if elites and other else {}
-        rest = {**self.space.sample_half(phase, rng), **(self.space.sample_half(other, rng) if other else {})}
+        rest = _Later(partial(self.space.sample_half, "both", rng))
         return (*self.space.member(half, held, fill, rest), source)
 
     def _uniform(self, rng: np.random.Generator) -> list[_Draw]:
@@ -189,7 +223,7 @@ class Proposer:
 
     def _draws(self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator) -> list[_Draw]:
         count = self.config.pool
-        fills = self._fills(phase, 8, rng)
+        fills = self._fills(phase, rng)
         num_edits = round(self.config.edit_fraction * count) if elites else 0
         num_random = max(round(self.config.random_fraction * count), 1)
         dense = self.searches[phase].propose(count - num_edits - num_random, rng)

@@ -63,6 +63,26 @@ def members(made: Proposer, count: int, seed: int = 3) -> list[Architecture]:
     return found
 
 
+class Unasked(HalfBOHB):
+    """A search that nothing is to be asked of."""
+
+    def propose(self, count: int, rng: np.random.Generator) -> Any:
+        raise AssertionError("it was asked")
+
+
+@way
+def test_the_other_search_is_asked_only_for_what_no_elite_holds(way: Way) -> None:
+    made = proposer(ROOMY, num_results=40)
+    elites = members(made, 4)
+    made.searches["structure"] = Unasked(made.space.half("structure"), made.config.density, 0)
+
+    beside_elites = way(made, "operators", elites, set(), np.random.default_rng(0))
+
+    assert {str(c.architecture.structure) for c in beside_elites} <= {str(elite.structure) for elite in elites}
+    with pytest.raises(AssertionError, match="it was asked"):
+        way(made, "operators", [], set(), np.random.default_rng(0))
+
+
 def is_narrow(graph: NetworkGraph) -> bool:
     """A constraint that half the members break."""
     widths = [node.width for block in graph.blocks for node in block.cell.nodes]
@@ -232,7 +252,6 @@ def test_one_candidate_is_the_best_draw_of_the_density_that_is_feasible_and_new(
     made = proposer(ROOMY, num_results=60, random_fraction=0.0, feasible=is_narrow)
     elite = members(made, 1)[0]
     rng = np.random.default_rng(5)
-    made.searches["operators" if phase == "structure" else "structure"].propose(8, rng)  # for what is not held
     rng.random()  # what decides on a random choice
     draws = made.searches[phase].propose(NUM_SINGLES, rng)
     known: set[str] = set()
