@@ -154,6 +154,7 @@ class History:
         self.events: list[Trial | Result] = []
         self._scored: list[tuple[Trial, Result]] = []
         self._pending: dict[int, Trial] = {}
+        self._best: tuple[Trial, Result] | None = None
 
     def asked(self, trial: Trial) -> None:
         """Append a trial. Raises ValueError when its number is not the next one."""
@@ -174,6 +175,7 @@ class History:
         del self._pending[result.trial]
         if result.score is not None:
             self._scored.append((self.trials[result.trial], result))
+            self._best = min(filter(None, (self._best, self._scored[-1])), key=best_first)
 
     def lineage(self, trial: Trial) -> tuple[int, ...]:
         """The trial, its parent, that one's parent, and so on."""
@@ -192,5 +194,10 @@ class History:
 
     def best(self) -> tuple[Trial, Result] | None:
         """The trial with the highest score at the largest budget that has one; the earliest of equals."""
-        ranked = sorted(self.scored(), key=lambda pair: (-pair[0].budget, -(pair[1].score or 0.0), pair[0].number))
-        return ranked[0] if ranked else None
+        return self._best
+
+
+def best_first(scored: tuple[Trial, Result]) -> tuple[int, float, int]:
+    """Orders trials that have a score, best first: by larger budget, then higher score, then lower number."""
+    trial, result = scored
+    return -trial.budget, -(result.score or 0.0), trial.number
