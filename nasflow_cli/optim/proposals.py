@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,9 @@ MIN_UNIFORM = 64
 
 NUM_FILLS = 8
 """Proposals of the other search from which slots are filled that the held half does not name."""
+
+MAX_DRAWN = 5000
+"""Draws that are remembered; once there are more, all are forgotten."""
 
 NUM_SINGLES = 16
 """Draws of the density that are tried, best first, where one candidate is wanted."""
@@ -91,7 +94,20 @@ class NoRanker:
         return Judgement(best=0)
 
 
-_Draw = tuple[Architecture, NetworkGraph, Source]
+@dataclass(frozen=True)
+class _Draw:
+    """An architecture that may be known or not feasible."""
+
+    architecture: Architecture
+    graph: NetworkGraph
+    source: Source
+
+    @cached_property
+    def key(self) -> str:
+        """The graph's key."""
+        return self.graph.key()
+
+
 _OTHER: Mapping[Phase, Side] = {"structure": "operators", "operators": "structure"}
 
 
@@ -99,7 +115,13 @@ class _Later(Mapping[str, Value]):
     """Values that are made when one of them is first read: most never are."""
 
     def __init__(self, make: Callable[[], Half]) -> None:
-        self._values = cache(make)
+        self._make = make
+        self.made: Half | None = None
+
+    def _values(self) -> Half:
+        if self.made is None:
+            self.made = self._make()
+        return self.made
 
     def __getitem__(self, name: str) -> Value:
         return self._values()[name]
@@ -114,10 +136,8 @@ class _Later(Mapping[str, Value]):
         return len(self._values())
 
 
-def _one_of(made: Callable[[], Sequence[Half]], number: int) -> Half:
-    """One of several proposals, which may be fewer than were asked for."""
-    proposals = made()
-    return proposals[number % len(proposals)]
+def _one_of(halves: Sequence[Half], rng: np.random.Generator) -> Half:
+    return halves[int(rng.integers(len(halves)))]
 
 
 class Proposer:
@@ -134,6 +154,7 @@ class Proposer:
         self.space = space
         self.searches = searches
         self.is_feasible = is_feasible
+        self._drawn: dict[tuple[object, ...], _Draw] = {}
 
     def pool(
         self, phase: Phase, elites: Sequence[Architecture], known: set[str], rng: np.random.Generator
@@ -168,11 +189,9 @@ class Proposer:
 
     def _accepted(self, draw: _Draw, *known: Container[str]) -> Candidate | None:
         """The draw as a candidate, if it is new and feasible."""
-        architecture, graph, source = draw
-        key = graph.key()
-        if any(key in keys for keys in known) or not self.is_feasible(graph):
+        if any(draw.key in keys for keys in known) or not self.is_feasible(draw.graph):
             return None
-        return Candidate(architecture=architecture, graph=graph, key=key, source=source)
+        return Candidate(architecture=draw.architecture, graph=draw.graph, key=draw.key, source=draw.source)
 
     def _singles(
         self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator
@@ -186,20 +205,20 @@ class Proposer:
             half = self.space.sample_half(phase, rng)
             yield partial(self._completed, phase, half, "random", elites, fills, rng)
         for _ in range((MAX_ROUNDS - HELD_ROUNDS) * MIN_UNIFORM):
-            yield lambda: (*self.space.sample_member(rng), "random")
+            yield lambda: _Draw(*self.space.sample_member(rng), "random")
 
-    def _fills(self, phase: Phase, rng: np.random.Generator) -> list[Half]:
-        """Values for slots that the held half does not name, from the other search, which is only then asked."""
+    def _fills(self, phase: Phase, rng: np.random.Generator) -> Callable[[], Sequence[Half]]:
+        """Makes values for slots that the held half does not name: the other search is asked once, when one lacks."""
         other = _OTHER.get(phase)
-        if other is None:
-            return [{}]
 
         @cache
-        def proposed() -> list[dict[str, Value]]:
+        def proposed() -> Sequence[Half]:
+            if other is None:
+                return [{}]
             found = self.searches[other].propose(NUM_FILLS, rng)
             return found or [self.space.sample_half(other, rng) for _ in range(NUM_FILLS)]
 
-        return [_Later(partial(_one_of, proposed, i)) for i in range(NUM_FILLS)]
+        return proposed
 
     def _completed(
         self,
@@ -207,19 +226,30 @@ class Proposer:
         half: Mapping[str, Value],
         source: Source,
         elites: Sequence[Architecture],
-        fills: Sequence[Half],
+        fills: Callable[[], Sequence[Half]],
         rng: np.random.Generator,
     ) -> _Draw:
-        """A half beside the other half of an elite; or both halves, beside nothing."""
+        """A half beside the other half of an elite; or both halves, beside nothing.
+
+        A search draws the same again and again once it knows what is good; what was drawn before is not decoded again.
+        """
         other = _OTHER.get(phase)
-        fill = fills[int(rng.integers(len(fills)))]
         held = part(elites[int(rng.integers(len(elites)))], other) if elites and other else {}
-        rest = _Later(partial(self.space.sample_half, "both", rng))
-        return (*self.space.member(half, held, fill, rest), source)
+        # Types, because True equals 1.
+        same = (source, *half.values(), *map(type, half.values()), *held.items(), *map(type, held.values()))
+        if same in self._drawn:
+            return self._drawn[same]
+        rest = _Later(lambda: {**self.space.sample_half("both", rng), **_one_of(fills(), rng)})
+        draw = _Draw(*self.space.member(half, held, rest), source)
+        if rest.made is None:  # otherwise it is one of several that begin alike
+            if len(self._drawn) == MAX_DRAWN:
+                self._drawn.clear()
+            self._drawn[same] = draw
+        return draw
 
     def _uniform(self, rng: np.random.Generator) -> list[_Draw]:
         count = max(self.config.pool, MIN_UNIFORM)
-        return [(*self.space.sample_member(rng), "random") for _ in range(count)]
+        return [_Draw(*self.space.sample_member(rng), "random") for _ in range(count)]
 
     def _draws(self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator) -> list[_Draw]:
         count = self.config.pool
@@ -231,7 +261,7 @@ class Proposer:
         draws: list[_Draw] = []
         for _ in range(num_edits):
             elite = elites[int(rng.integers(len(elites)))]
-            draws.append((*self.space.edit_member(elite, phase, rng), "edit"))
+            draws.append(_Draw(*self.space.edit_member(elite, phase, rng), "edit"))
         halves: list[tuple[dict[str, Value], Source]] = [(half, "density") for half in dense]
         halves += [(self.space.sample_half(phase, rng), "random") for _ in range(num_random)]
         draws += [self._completed(phase, half, source, elites, fills, rng) for half, source in halves]
