@@ -194,7 +194,7 @@ def test_ratios_are_where_both_sides_were_measured() -> None:
         "stock": [summary(row_of(results, 0.05)) for results in (100, 1000)],
     }
 
-    assert ratios(measured) == {100: pytest.approx({"ask_ms": 25.0, "mean_ms": 25.0})}
+    assert ratios(measured) == {100: pytest.approx({"ask_ms": 25.0, "ask_ms_mean": 25.0, "mean_ms": 25.0})}
     assert summary(row_of(10, 0.002))["both_ms"] == 4.0
 
 
