@@ -224,7 +224,7 @@ class SearchConfig(Section):
         description="Share of the pool, and of the choices without the predictor, that is drawn uniformly.",
     )
     edit_fraction: float = Field(
-        default=0.3, ge=0, le=1, description="Share of the pool that edits elites in one place."
+        default=0.3, ge=0, le=1, description="Share of both that edits an elite in a place or two."
     )
     density: DensityConfig = DensityConfig()
     predictor: PredictorConfig = PredictorConfig()

@@ -8,12 +8,10 @@ no state to save.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 from hpbandster.core.dispatcher import Job
 
 from nasflow_cli.core.architecture import Architecture
@@ -25,7 +23,7 @@ from nasflow_cli.core.space import SearchSpace, part
 from nasflow_cli.core.trial import HALVES, History, Phase, Proposal, Result, Trial
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.brackets import Bracket, SlotId
-from nasflow_cli.optim.fidelity import on_one_scale
+from nasflow_cli.optim.fidelity import OneScale
 from nasflow_cli.optim.plan import planned_brackets, search_phases, turn_phase
 from nasflow_cli.optim.proposals import Candidate, ExhaustedError, Proposer, Ranker
 
@@ -56,7 +54,7 @@ class Alternating:
         self._brackets: list[Bracket] = []
         self._open: list[Bracket] = []
         self._architectures: dict[str, Architecture] = {}
-        self._scores: dict[object, dict[int, float | None]] = {}
+        self._scale = OneScale()
         self._latest: dict[SlotId, int] = {}
         self._known: set[str] = set()
         self._best: list[Architecture] | None = None
@@ -92,7 +90,7 @@ class Alternating:
         """Trials whose checkpoints may still be gone on from."""
         self._follow(history)
         slots = {slot for bracket in self._open for slot in bracket.may_promote()}
-        wanted = {number for slot, number in self._latest.items() if slot in slots}
+        wanted = {self._latest[slot] for slot in slots}
         asked = [] if self._asked is None else [self._asked]
         for trial in history.pending() + asked:
             wanted.add(trial.number)
@@ -134,7 +132,7 @@ class Alternating:
             job = Job(trial.slot, config=part(trial.architecture, phase), budget=trial.budget)
             job.result = None if result.score is None else {"loss": -result.score, "info": {}}
             search.new_result(job)
-        self._scores.setdefault(trial.key, {})[trial.budget] = result.score
+        self._scale.tell(trial.key, trial.budget, result.score)
         self._architectures[trial.key] = trial.architecture
         self._best = None
         self._open = [each for each in self._open if not each.is_finished]
@@ -142,10 +140,7 @@ class Alternating:
     def _elites(self) -> list[Architecture]:
         """The best architectures, best first; of equals the earlier."""
         if self._best is None:
-            values = on_one_scale(self._scores)
-            finite = (key for key in values if np.isfinite(values[key]))
-            best = heapq.nsmallest(self.config.elites, finite, key=lambda key: -values[key])
-            self._best = [self._architectures[str(key)] for key in best]
+            self._best = [self._architectures[str(key)] for key in self._scale.best(self.config.elites)]
         return self._best
 
     def _next(self, history: History, number: int) -> Trial | None:

@@ -380,7 +380,7 @@ def test_why_a_trial_was_proposed_is_written_down() -> None:
 
     fresh = [trial for trial in history.trials if trial.parent is None]
     assert {trial.proposal.why for trial in fresh} == {"off"}
-    assert {trial.proposal.source for trial in fresh} == {"random", "density"}
+    assert {trial.proposal.source for trial in fresh} == {"random", "density", "edit"}
     assert all(trial.proposal.ranked == 1 and not trial.proposal.filtered for trial in fresh)
     assert {trial.proposal.why for trial in history.trials if trial.parent is not None} == {"promotion"}
 
