@@ -64,9 +64,10 @@ def _others() -> list[Method]:
             partial(optuna_tpe, multivariate=True, repeats=False),
         ),
         ("smac", "SMAC3", SAME_SETTINGS, smac3),
+        ("smac-refit", "SMAC3, refitted after every evaluation", SAME_SETTINGS, partial(smac3, refit_after=1)),
         ("dehb", "DEHB; with one budget, which it refuses, its DE", PAYS, dehb),
     ]
-    packages = {"bohb": "hpbandster", "smac": "smac", "dehb": "dehb"}
+    packages = {"bohb": "hpbandster", "smac": "smac", "smac-refit": "smac", "dehb": "dehb"}
     packages |= {name: "optuna" for name, *_ in made if name.startswith("tpe")}
     return [
         Method(
@@ -74,9 +75,9 @@ def _others() -> list[Method]:
             about=about,
             repeats=repeats,
             start=start,
-            several=name in ("bohb", "smac", "dehb"),
+            several=name in ("bohb", "smac", "smac-refit", "dehb"),
             package=packages.get(name),
-            hash_seeded=name == "smac",
+            hash_seeded=packages.get(name) == "smac",
         )
         for name, about, repeats, start in made
     ]

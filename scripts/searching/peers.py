@@ -193,11 +193,12 @@ def _unnumbered(parameter: Parameter, value: Value) -> Value:
 # SMAC3 ------------------------------------------------------------------------------------------------------------
 
 
-def smac3(problem: Problem, seed: int) -> Steps:
+def smac3(problem: Problem, seed: int, *, refit_after: int = 8) -> Steps:
     """SMAC3 (Lindauer et al. 2022): random forest and expected improvement; with several budgets, its Hyperband.
 
     Its facade for hyperparameters, or for several fidelities, and their defaults: Sobol points to begin with (random
-    ones with several budgets), at most a quarter of all. A look-up is not repeated with another seed. Rung i of our
+    ones with several budgets), at most a quarter of all. The forest is refitted after `refit_after`
+    configurations, of which 8 is the default. A look-up is not repeated with another seed. Rung i of our
     budgets is its budget 3**i, so that its brackets are those of the other methods.
     """
     smac = package("smac")
@@ -215,7 +216,8 @@ def smac3(problem: Problem, seed: int) -> Steps:
             **({"min_budget": 1, "max_budget": ETA ** (len(problem.budgets) - 1)} if several else {}),
         )
         with quietly():
-            optimizer = facade(scenario, None, logging_level=False, overwrite=True)
+            selector = facade.get_config_selector(scenario, retrain_after=refit_after)
+            optimizer = facade(scenario, None, config_selector=selector, logging_level=False, overwrite=True)
         while True:
             with quietly():
                 info = _asked(optimizer)
