@@ -209,7 +209,7 @@ class SearchConfig(Section):
         "joint: one search of both. The same where one half has nothing to search.",
     )
     turn_brackets: int = Field(default=1, ge=1, description="Brackets of one search before the other takes its turn.")
-    pool: int = Field(default=64, ge=1, description="Candidates that compete for each new slot.")
+    pool: int = Field(default=32, ge=1, description="Candidates that compete for each new slot.")
     refinements: int = Field(
         default=3,
         ge=0,

@@ -68,7 +68,10 @@ class OneScale:
     def best(self, count: int) -> list[Hashable]:
         """The names of so many configurations, best first; of equals the earlier. None that failed is among them."""
         values = self.values()
-        order = np.argsort(-values, kind="stable")[:count]
+        places = np.arange(len(values))
+        if 0 < count < len(values):  # the others need not be put in order
+            places = np.flatnonzero(values >= np.partition(values, -count)[-count])
+        order = places[np.argsort(-values[places], kind="stable")][:count]
         return [self.names[i] for i in order if values[i] > -np.inf]
 
     def _add_budget(self, budget: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasflow_cli.optim.fidelity import OneScale
@@ -86,6 +86,7 @@ results = st.tuples(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(results, min_size=10, max_size=40))
 def test_told_one_by_one_in_any_order_and_told_again_it_is_what_all_results_at_once_give(
     told: list[tuple[str, int, float | None]],
@@ -103,5 +104,6 @@ def test_told_one_by_one_in_any_order_and_told_again_it_is_what_all_results_at_o
 def test_the_best_come_first_of_equals_the_earlier_and_failures_never() -> None:
     scale = scale_of({"a": {1: 0.5}, "b": {1: None}, "c": {1: 0.9}, "d": {1: 0.5}, "e": {1: 0.7}})
 
+    assert scale.best(0) == []
     assert scale.best(3) == ["c", "e", "a"]
     assert scale.best(99) == ["c", "e", "a", "d"]
