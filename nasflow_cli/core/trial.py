@@ -153,6 +153,8 @@ class History:
         self.results: dict[int, Result] = {}
         self.events: list[Trial | Result] = []
         self._scored: list[tuple[Trial, Result]] = []
+        self._pending: dict[int, Trial] = {}
+        self._best: tuple[Trial, Result] | None = None
 
     def asked(self, trial: Trial) -> None:
         """Append a trial. Raises ValueError when its number is not the next one."""
@@ -160,6 +162,7 @@ class History:
             raise ValueError(f"trial {trial.number} asked, but {len(self.trials)} is next")
         self.trials.append(trial)
         self.events.append(trial)
+        self._pending[trial.number] = trial
 
     def told(self, result: Result) -> None:
         """Append a result. Raises ValueError when its trial is unknown or already has one."""
@@ -169,8 +172,10 @@ class History:
             raise ValueError(f"a second result for trial {result.trial}")
         self.results[result.trial] = result
         self.events.append(result)
+        del self._pending[result.trial]
         if result.score is not None:
             self._scored.append((self.trials[result.trial], result))
+            self._best = min(filter(None, (self._best, self._scored[-1])), key=best_first)
 
     def lineage(self, trial: Trial) -> tuple[int, ...]:
         """The trial, its parent, that one's parent, and so on."""
@@ -181,7 +186,7 @@ class History:
 
     def pending(self) -> list[Trial]:
         """Trials without a result, in the order they were asked."""
-        return [trial for trial in self.trials if trial.number not in self.results]
+        return list(self._pending.values())
 
     def scored(self) -> Sequence[tuple[Trial, Result]]:
         """Trials with a score, in the order in which the scores came. Not to be changed."""
@@ -189,5 +194,10 @@ class History:
 
     def best(self) -> tuple[Trial, Result] | None:
         """The trial with the highest score at the largest budget that has one; the earliest of equals."""
-        ranked = sorted(self.scored(), key=lambda pair: (-pair[0].budget, -(pair[1].score or 0.0), pair[0].number))
-        return ranked[0] if ranked else None
+        return self._best
+
+
+def best_first(scored: tuple[Trial, Result]) -> tuple[int, float, int]:
+    """Orders trials that have a score, best first: by larger budget, then higher score, then lower number."""
+    trial, result = scored
+    return -trial.budget, -(result.score or 0.0), trial.number
