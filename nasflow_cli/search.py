@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from nasflow_cli.core.errors import EXIT_STOPPED_EARLY
 from nasflow_cli.core.trial import ErrorKind, History, Result, Trial, best_first
 from nasflow_cli.execute.protocol import Executor, Outcome, Task
+from nasflow_cli.store.files import remove_leftovers
 from nasflow_cli.store.hpbandster_files import write_hpbandster_files
 from nasflow_cli.store.journal import Journal
 from nasflow_cli.store.leaderboard import write_leaderboard
@@ -93,6 +94,8 @@ class Search:
 
     def work(self) -> Ending:
         """Run until the optimiser is done or a stop is wished for. A new run has an empty history."""
+        for killed_in in (self.run.root, self.run.hpbandster):
+            remove_leftovers(killed_in)
         self._queue = self.history.pending()
         self._checkpoints = set(self.history.results)
         self._best = heapq.nsmallest(self.keep_best, self.history.scored(), key=best_first)
@@ -125,6 +128,7 @@ class Search:
     def _submit(self, trial: Trial) -> None:
         assignment = Assignment.of(trial, self.history.lineage(trial))
         log = self.run.trial(trial.number).log
+        remove_leftovers(log.parent)
         self.executor.submit(Task(number=trial.number, payload=assignment.to_json(), log=log))
         self.observer.asked(trial)
 
@@ -134,6 +138,8 @@ class Search:
         result = result_of(outcome)
         self.journal.append({"event": "told", **result.to_json()})
         self.history.told(result)
+        if result.error is not None:
+            remove_leftovers(self.run.trial(result.trial).root)
         self.observer.told(self.history.trials[result.trial], result, self.history)
         self._checkpoints.add(result.trial)
         if result.score is not None:
