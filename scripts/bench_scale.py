@@ -169,11 +169,11 @@ def measure(folder: Path, trials: int, repeats: int, overrides: list[str]) -> di
     journal = run / "journal.jsonl"
     more = [part for override in overrides for part in ("--set", override)]
     # Somewhat more than is asked for, so that there is always something to go on with.
-    experiment = write_experiment(folder, trials + 2000)
+    experiment = write_experiment(folder, trials + 10_000)
     began = time.perf_counter()
     first = num_lines(journal)
     process = start(log, "search", experiment, "--run-dir", run, *more)
-    wait_for_lines(process, journal, 2 * trials + 1, 1.0)
+    wait_for_lines(process, journal, max(2 * trials, first) + 1, 1.0)
     searched = time.perf_counter() - began
     live = {name: [seconds(name, run) for _ in range(repeats)] for name in ("status", "leaderboard")}
     live["leaderboard --json"] = [seconds("leaderboard", run, "--json") for _ in range(repeats)]
