@@ -304,21 +304,23 @@ def open_search(
     torch.set_num_threads(1)  # the predictor must not depend on how many cores there are, nor take them from children
     with ExitStack() as stack:
         stack.enter_context(RunLock(run.lock))
-        journal = stack.enter_context(Journal.open(run.journal))
-        events = read_events(run.journal)
+        journal, events = Journal.resume(run.journal)
+        stack.enter_context(journal)
         _check_identity(config, run, events)
         if not events:
             header = JournalHeader(
                 nasflow_version=nasflow_cli.__version__, config_sha256=config.identity(), started=time.time()
             )
             journal.append(header.to_json())
+        history = history_of(events, run.journal)
+        del events  # they are larger than the history, and this frame lives as long as the search
         began, limit = clock(), config.search.time_limit_s
         yield Search(
             run=run,
             optimizer=make_optimizer(experiment),
             executor=stack.enter_context(make_executor(config, run)),
             journal=journal,
-            history=history_of(events, run.journal),
+            history=history,
             observer=observer,
             stop=stop,
             out_of_time=lambda: limit is not None and clock() - began >= limit,

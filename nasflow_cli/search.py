@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nasflow_cli.core.errors import EXIT_STOPPED_EARLY
-from nasflow_cli.core.trial import ErrorKind, History, Result, Trial
+from nasflow_cli.core.trial import ErrorKind, History, Result, Trial, best_first
 from nasflow_cli.execute.protocol import Executor, Outcome, Task
+from nasflow_cli.store.files import remove_leftovers
 from nasflow_cli.store.hpbandster_files import write_hpbandster_files
 from nasflow_cli.store.journal import Journal
 from nasflow_cli.store.leaderboard import write_leaderboard
@@ -89,11 +90,15 @@ class Search:
     keep_best: int = 3
     _queue: list[Trial] = field(default_factory=list)
     _checkpoints: set[int] = field(default_factory=set)
+    _best: list[tuple[Trial, Result]] = field(default_factory=list)
 
     def work(self) -> Ending:
         """Run until the optimiser is done or a stop is wished for. A new run has an empty history."""
+        for killed_in in (self.run.root, self.run.hpbandster):
+            remove_leftovers(killed_in)
         self._queue = self.history.pending()
         self._checkpoints = set(self.history.results)
+        self._best = heapq.nsmallest(self.keep_best, self.history.scored(), key=best_first)
         while True:
             while self._may_submit() and (trial := self._next()) is not None:
                 self._submit(trial)
@@ -123,6 +128,7 @@ class Search:
     def _submit(self, trial: Trial) -> None:
         assignment = Assignment.of(trial, self.history.lineage(trial))
         log = self.run.trial(trial.number).log
+        remove_leftovers(log.parent)
         self.executor.submit(Task(number=trial.number, payload=assignment.to_json(), log=log))
         self.observer.asked(trial)
 
@@ -132,8 +138,12 @@ class Search:
         result = result_of(outcome)
         self.journal.append({"event": "told", **result.to_json()})
         self.history.told(result)
+        if result.error is not None:
+            remove_leftovers(self.run.trial(result.trial).root)
         self.observer.told(self.history.trials[result.trial], result, self.history)
         self._checkpoints.add(result.trial)
+        if result.score is not None:
+            self._best = heapq.nsmallest(self.keep_best, [*self._best, self.history.scored()[-1]], key=best_first)
         self._drop_checkpoints()
         if len(self.history.results) % max(1, len(self.history.results) // 50) == 0:  # ever rarer: linear in all
             write_leaderboard(self.run, self.history)
@@ -141,14 +151,7 @@ class Search:
     def _drop_checkpoints(self) -> None:
         """Remove the checkpoints of trials that can neither be gone on from nor be handed over."""
         wanted = self.optimizer.wanted_checkpoints(self.history)
-        wanted.update(
-            trial.number
-            for trial, _ in heapq.nsmallest(
-                self.keep_best,
-                self.history.scored(),
-                key=lambda pair: (-pair[0].budget, -(pair[1].score or 0.0), pair[0].number),
-            )
-        )
+        wanted.update(trial.number for trial, _ in self._best)
         for number in self._checkpoints - wanted:
             self.run.trial(number).checkpoint.unlink(missing_ok=True)
         self._checkpoints &= wanted

@@ -253,7 +253,12 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on GPUs that have it."
     )
-    checkpoint_every_s: float = Field(default=30.0, ge=0, description="Seconds between checkpoints inside a trial.")
+    checkpoint_every_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Least seconds between checkpoints inside a trial; 0: one after each epoch, so that a kill costs "
+        "no more than the epoch that it cuts off.",
+    )
 
 
 class ExecutorConfig(Section):

@@ -157,13 +157,16 @@ class SearchSpace:
 
     def __contains__(self, architecture: object) -> bool:
         """Whether exactly the active parameters are named, each with a value of its domain."""
-        if not isinstance(architecture, Architecture):
-            return False
+        return isinstance(architecture, Architecture) and self.graph_of_member(architecture) is not None
+
+    def graph_of_member(self, architecture: Architecture) -> NetworkGraph | None:
+        """The graph; None unless exactly the active parameters are named, each with a value of its domain."""
         values = {**architecture.structure, **architecture.operators}
         for name, value in values.items():
             if name not in self.parameters or value not in self.parameters[name].domain:
-                return False
+                return None
         try:
-            return self.complete(values) == architecture
+            member, graph = self.member(values)
         except KeyError:
-            return False
+            return None
+        return graph if member == architecture else None

@@ -24,9 +24,9 @@ PATIENCE_S = 5.0
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM in this thread, so that no handler's exception separates two steps that belong.
+    """Put off the driver's signals in this thread: no handler's exception separates two steps that belong together.
 
-    A worker that is started meanwhile begins with both put off, and is not ended by a ctrl-C before it ignores it.
+    A worker that is started meanwhile begins with them put off, and is not ended by a ctrl-C before it ignores it.
     """
     # Started by the first worker if not here; its start would unblock the signals again.
     resource_tracker.ensure_running()

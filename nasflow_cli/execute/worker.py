@@ -24,12 +24,11 @@ from nasflow_cli.execute.protocol import Handler
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
-HELD_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
-"""Blocked by the driver while it starts a worker, so that neither is caught half-way."""
-
-
 DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Sent to a whole process group by terminals and batch systems. Only the driver decides what they mean."""
+
+HELD_SIGNALS = frozenset(DRIVERS_SIGNALS)
+"""Blocked by the driver while it starts a worker, which lets them in once it ignores them: none is caught half-way."""
 
 
 def serve(connection: Connection, driver: int) -> None:

@@ -114,16 +114,11 @@ class Alternating:
 
     def _replay(self, history: History, recorded: Trial) -> None:
         """Bring the brackets to where they were after they had asked for a recorded trial."""
-        again = None
-        if recorded.architecture in self.space:
-            self._replayed = recorded
-            again = self._next(history, recorded.number)
-            self._replayed = None
+        self._replayed = recorded
+        again = self._next(history, recorded.number)
+        self._replayed = None
         if again is None or replace(again, proposal=recorded.proposal) != recorded:
-            raise RunDirectoryError(
-                f"trial {recorded.number} of the journal is not one that this configuration proposes; "
-                "the journal belongs to another configuration or version of nasflow"
-            )
+            raise _foreign(recorded)
 
     def _learn(self, trial: Trial, result: Result) -> None:
         bracket = self._brackets[trial.bracket]
@@ -227,9 +222,18 @@ class Alternating:
         """What was proposed then. A recorded promotion means that no new slot could be filled at that moment."""
         if trial.parent is not None or trial.proposal.source == "promotion":
             raise ExhaustedError
-        graph = self.space.graph(trial.architecture)
+        graph = self.space.graph_of_member(trial.architecture)
+        if graph is None:
+            raise _foreign(trial)
         source = trial.proposal.source
         return Candidate(architecture=trial.architecture, graph=graph, key=graph.key(), source=source), trial.proposal
+
+
+def _foreign(trial: Trial) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"trial {trial.number} of the journal is not one that this configuration proposes; "
+        "the journal belongs to another configuration or version of nasflow"
+    )
 
 
 def _no_slot(bracket: Bracket, budget: int) -> Architecture:

@@ -44,6 +44,13 @@ def write_whole(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a killed `write_whole` left in a directory, in which nobody may be writing now."""
+    for path in directory.glob(".nasflow-*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def make_directory(path: Path) -> None:
     """Make `path` and what is missing above it. Raises as `write_whole` does."""
     try:

@@ -76,7 +76,12 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Open for appending; make the file when it is missing and cut a torn last line.
+        """Open for appending; see `resume`."""
+        return cls.resume(path)[0]
+
+    @classmethod
+    def resume(cls, path: Path) -> tuple[Journal, list[dict[str, Any]]]:
+        """Open for appending, with the events that are there; make a missing file and cut a torn last line.
 
         Raises RunDirectoryError, with the file untouched, when another line is bad, and ConfigError when the file
         cannot be written to.
@@ -88,7 +93,7 @@ class Journal:
         journal = cls(path, descriptor)
         try:
             data = path.read_bytes()
-            _parse(data, path)
+            events = _parse(data, path)
             whole = _whole_lines(data)
             if whole < len(data):
                 os.ftruncate(descriptor, whole)
@@ -100,7 +105,7 @@ class Journal:
         except RunDirectoryError:
             journal.close()
             raise
-        return journal
+        return journal, events
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one event; when this returns it is on the disk.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from nasflow_cli.core.architecture import Half
-from nasflow_cli.core.trial import History, Phase, Result, Trial
+from nasflow_cli.core.trial import History, Phase, Result, Trial, best_first
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.run_directory import RunDirectory
 
@@ -56,18 +56,14 @@ def leaderboard_rows(history: History) -> list[Row]:
 
     The first row is `history.best()`.
     """
-    ranked = sorted(
-        ((trial, result, result.score) for trial, result in history.scored() if result.score is not None),
-        key=lambda entry: (-entry[0].budget, -entry[2], entry[0].number),
-    )
     rows: dict[str, Row] = {}
-    for trial, result, score in ranked:
-        if trial.key not in rows:
+    for trial, result in sorted(history.scored(), key=best_first):
+        if trial.key not in rows and result.score is not None:
             rows[trial.key] = Row(
                 rank=len(rows) + 1,
                 trial=trial.number,
                 key=trial.key,
-                score=score,
+                score=result.score,
                 budget=trial.budget,
                 params=_count(result, "params"),
                 flops=_count(result, "flops"),

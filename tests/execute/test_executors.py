@@ -281,10 +281,11 @@ def test_ctrl_c_for_the_whole_group_leaves_the_worker_alone(bench: Bench, signpo
     assert outcome.reply == {"done": True}
 
 
-def test_ctrl_c_leaves_a_worker_alone_that_is_just_starting(bench: Bench) -> None:
+def test_signals_for_the_whole_group_leave_a_worker_alone_that_is_just_starting(bench: Bench) -> None:
     bench.submit(do="echo", value=1)
     ((_, worker, _),) = bench.executor._busy()
-    os.kill(worker._process.pid or 0, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        os.kill(worker._process.pid or 0, number)
 
     outcome = bench.collect()
 
