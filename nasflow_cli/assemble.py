@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +36,7 @@ from nasflow_cli.core.registry import EXECUTORS, load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import ConstraintsConfig
+from nasflow_cli.execute.clock import steady
 from nasflow_cli.execute.devices import device_slots, usable_cores
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
@@ -201,9 +202,12 @@ def default_slots() -> tuple[Slot, ...]:
 
 def _slots(settings: ExecutorConfig) -> tuple[Slot, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return device_slots(
+    found = device_slots(
         settings.workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores()
     )
+    if settings.memory_gib is None:
+        return found
+    return tuple(replace(slot, memory_bytes=int(settings.memory_gib * 2**30)) for slot in found)
 
 
 def new_run(experiment: Experiment, source: Path, run_directory: Path | None) -> RunDirectory:
@@ -283,7 +287,11 @@ def make_executor(config: ExperimentConfig, run: RunDirectory) -> Executor:
     setup = {"config": config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
     make = EXECUTORS[config.executor.kind].make
     executor: Executor = make(
-        "nasflow_cli.train.worker:make_handler", setup, slots(config), config.executor.trial_time_limit_s, time.time
+        "nasflow_cli.train.worker:make_handler",
+        setup,
+        slots(config),
+        config.executor.trial_time_limit_s,
+        steady(time.time, time.monotonic),
     )
     return executor
 

@@ -247,6 +247,12 @@ class ExecutorConfig(Section):
     trial_time_limit_s: float | None = Field(
         default=None, gt=0, description="A trial over this is ended and counts as failed."
     )
+    memory_gib: float | None = Field(
+        default=None,
+        ge=0.5,
+        description="Most memory of its own that a worker may hold, in GiB, beside what is on a device (Linux; the "
+        "executor `local`). A trial that needs more fails; the worker goes on. About 0.2 GiB go to the program itself.",
+    )
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
     )

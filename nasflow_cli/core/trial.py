@@ -17,7 +17,8 @@ Phase = Side | Literal["both"]
 """What a turn searches: one half while the other is held, or both at once."""
 
 Source = Literal["random", "density", "edit", "promotion"]
-ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint"]
+ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint", "disk"]
+"""What ended a trial. `disk` is never told of one: no trial is to blame for it, and the search stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,8 @@ class Result:
     """How a trial ended: a score (higher is better) or an error, never both.
 
     `seconds` is wall time in the worker, `epochs` what this trial itself paid for, `started` and `finished` are
-    seconds since 1970 (UTC). `metrics` are plain numbers beside the score.
+    seconds since 1970 (UTC). `metrics` are plain numbers beside the score. `notes` say what went wrong on the way and
+    was mended, one line each.
     """
 
     trial: int
@@ -121,6 +123,7 @@ class Result:
     started: float = 0.0
     finished: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.score is None) == (self.error is None):
@@ -134,12 +137,14 @@ class Result:
         """Return the plain value that the journal holds."""
         value = asdict(self)
         value["metrics"] = dict(self.metrics)
+        value["notes"] = list(self.notes)
         return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Result:
         """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError when it is something else."""
-        return cls(**{name: value[name] for name in cls.__dataclass_fields__ if name in value})
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        return cls(**{**known, "notes": tuple(known.get("notes", ()))})
 
 
 class History:
