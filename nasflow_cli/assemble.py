@@ -50,6 +50,7 @@ from nasflow_cli.predict.ranker import GraphRanker
 from nasflow_cli.search import Observer, Search, Stop
 from nasflow_cli.store.files import make_directory, write_whole
 from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history_of, read_events
+from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
 from nasflow_cli.train.data import Splits, load_splits
@@ -306,10 +307,12 @@ def open_search(
 ) -> Iterator[Search]:
     """Lock a run, read its journal and make everything live; workers end with the block.
 
-    Raises RunDirectoryError when the run is locked or damaged, ConfigError when it belongs to another experiment.
+    Raises RunDirectoryError when the run is locked or damaged or a link leads out of it, ConfigError when it belongs to
+    another experiment.
     """
     config = experiment.config
     torch.set_num_threads(1)  # the predictor must not depend on how many cores there are, nor take them from children
+    refuse_links(run)
     with ExitStack() as stack:
         stack.enter_context(RunLock(run.lock))
         journal = stack.enter_context(Journal.open(run.journal))
