@@ -266,7 +266,9 @@ class ExperimentConfig(Section):
     )
     seed: int = Field(default=0, ge=0)
     plugins: tuple[str, ...] = Field(
-        default=(), description="Modules to import for their registrations. This runs their code."
+        default=(),
+        description="Modules to import for their registrations. This runs their code, here and in every worker; "
+        "nothing else that an experiment, a run directory, a checkpoint or data says can run code.",
     )
     runs: str = Field(default="runs", description="Folder that run directories are made in.")
     # Before `data`, which is checked knowing what evaluates.

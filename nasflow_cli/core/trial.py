@@ -63,6 +63,11 @@ class Trial:
     proposal: Proposal
 
     def __post_init__(self) -> None:
+        # Numbers become names of files and places in lists; True and 0.0 would pass for numbers.
+        for name in ("number", "parent", "budget", "seed"):
+            value = getattr(self, name)
+            if type(value) is not int and not (name == "parent" and value is None):
+                raise ValueError(f"the {name} of a trial is a whole number, not {value!r}")
         if self.budget < 1:
             raise ValueError(f"a budget is at least 1, not {self.budget}")
         if self.parent is not None and self.parent >= self.number:
@@ -126,6 +131,8 @@ class Result:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if type(self.trial) is not int:
+            raise ValueError(f"a result is of a trial's number, not {self.trial!r}")
         if (self.score is None) == (self.error is None):
             raise ValueError("a result has either a score or an error")
         if (self.error is None) != (self.error_kind is None):

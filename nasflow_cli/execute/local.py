@@ -176,8 +176,8 @@ class LocalExecutor:
             self._end(seat, Failure(kind="worker", message=message))
 
     def _ready_worker(self, seat: _Seat) -> WorkerProcess:
-        """The worker of a seat without task: the one it has while that lives, else a new one. Raises OSError."""
-        if seat.unsure or (seat.worker is not None and not seat.worker.is_alive):
+        """The worker of a seat without task: the one it has if that can work, else a new one. Raises OSError."""
+        if seat.unsure or (seat.worker is not None and (seat.worker.is_halted or not seat.worker.is_alive)):
             self._end(seat, None)
         if seat.worker is None:
             hello = {

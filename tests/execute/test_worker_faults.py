@@ -99,6 +99,13 @@ def test_a_worker_that_stays_halted_is_ended_though_its_trial_has_no_time_limit(
     signpost.wait_until_nobody_holds_it()
 
 
+def test_a_worker_that_was_halted_while_idle_is_replaced_with_the_next_task(unlimited: Bench) -> None:
+    pid = unlimited.reply(do="tell")["pid"]
+    halt(pid)
+
+    assert unlimited.reply(do="tell")["pid"] != pid
+
+
 def test_a_worker_that_was_halted_and_let_go_on_is_not_ended(unlimited: Bench, signpost: Signpost) -> None:
     unlimited.submit(do="train", signpost=str(signpost.path))
     pid = signpost.pid()
