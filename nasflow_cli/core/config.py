@@ -249,9 +249,10 @@ class ExecutorConfig(Section):
     )
     memory_gib: float | None = Field(
         default=None,
-        ge=0.5,
-        description="Most memory of its own that a worker may hold, in GiB, beside what is on a device (Linux; the "
-        "executor `local`). A trial that needs more fails; the worker goes on. About 0.2 GiB go to the program itself.",
+        gt=0,
+        description="Most memory that a worker may take for its data and its trial, in GiB, beside the program itself "
+        "(0.2 to 0.5 GiB) and what is on a device. A trial that needs more fails, and its worker goes on. Kept by the "
+        "executor `local`, on Linux.",
     )
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."

@@ -28,6 +28,9 @@ MESSAGE_LENGTH = 1000
 MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "bad_alloc")
 """What CUDA, torch's CPU allocator, the operating system, cuBLAS and C++ say when there is no memory left."""
 
+MEMORY_END = "could not create a primitive"
+"""All that oneDNN says when it finds no memory. A layer that it does not have is a `primitive descriptor` to it."""
+
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """A full or a read-only disk: no fault of the task that met it, and the next task would meet it too."""
 
@@ -64,7 +67,10 @@ def _kind(error: BaseException, text: str) -> ErrorKind:
     if declared in get_args(ErrorKind):
         return cast("ErrorKind", declared)
     classes = {each.__name__ for each in type(error).__mro__}
-    if classes & {"MemoryError", "OutOfMemoryError"} or any(sign in text.lower() for sign in MEMORY_SIGNS):
+    lower = text.lower()
+    if classes & {"MemoryError", "OutOfMemoryError"} or any(sign in lower for sign in MEMORY_SIGNS):
+        return "memory"
+    if lower.endswith(MEMORY_END):
         return "memory"
     return "disk" if isinstance(error, OSError) and error.errno in DISK_FAULTS else "exception"
 

@@ -57,8 +57,8 @@ class Outcome:
 class Slot:
     """A place for one task at a time. `environment` is set in its worker before the target is imported.
 
-    `memory_bytes` is the most that its worker may hold in memory of its own (not on a device, not mapped files); None:
-    no limit.
+    `memory_bytes` is the most that its tasks may take of the memory that its worker alone uses, beside what the target
+    took (not on a device, not mapped files); None: no limit.
     """
 
     name: str

@@ -48,7 +48,6 @@ def serve(connection: Connection, driver: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         hello = decode(connection.recv_bytes())
         os.environ.update(hello["environment"])
-        _limit_memory(hello["memory_bytes"])
         if isinstance(sys.stdout, io.TextIOWrapper):
             # What a task printed is in its log even when the worker is killed.
             sys.stdout.reconfigure(line_buffering=True)
@@ -66,16 +65,25 @@ def _die_with(driver: int) -> None:
         os._exit(1)
 
 
-def _limit_memory(most_bytes: int | None) -> None:
-    """Have the system refuse this process memory beyond so many bytes: the task at hand fails, the worker goes on.
+def _limit_memory(more_bytes: int | None) -> None:
+    """Have the system refuse this process more than so many bytes more: the task at hand fails, the worker goes on.
 
     RLIMIT_DATA counts the private memory that may be written to. RLIMIT_AS would count what is only reserved too, of
     which CUDA takes terabytes.
     """
-    if most_bytes is not None:
+    if more_bytes is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        most = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+        most = _own_memory() + more_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _own_memory() -> int:
+    """Bytes that RLIMIT_DATA counts of this process; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:")), 0)
 
 
 class _Orders:
@@ -111,6 +119,7 @@ class _Desk:
     def __init__(self, hello: Message) -> None:
         self._target: str = hello["target"]
         self._setup: Message = hello["setup"]
+        self._memory_bytes: int | None = hello["memory_bytes"]
         self._handler: Handler | None = None
         self._watch = LogWatch()
 
@@ -127,6 +136,7 @@ class _Desk:
         self._watch.follow(log)
         if self._handler is None:
             self._handler = resolve(self._target)(self._setup)
+            _limit_memory(self._memory_bytes)
         return self._handler
 
 

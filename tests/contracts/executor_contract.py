@@ -82,7 +82,7 @@ class ExecutorContract:
         assert failure is not None
         assert (failure.kind, failure.message) == ("exception", "SystemExit: no such data")
 
-    @pytest.mark.parametrize("how", ["builtin", "class", "cuda", "cpu"])
+    @pytest.mark.parametrize("how", ["builtin", "class", "cuda", "cpu", "onednn"])
     def test_a_lack_of_memory_is_told_from_other_exceptions(self, executor: Executor, log: Path, how: str) -> None:
         failure = self.run(executor, log, do="out_of_memory", how=how).failure
 

@@ -61,6 +61,7 @@ def out_of_memory(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str,
         "builtin": MemoryError(),
         "class": OutOfMemoryError("tried to allocate 2 GiB"),
         "cuda": RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        "onednn": RuntimeError("could not create a primitive"),
         "cpu": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     }[payload["how"]]
 

@@ -16,12 +16,13 @@ from tiny import CrashError, run, timeless, write_config
 
 import nasflow_cli
 from nasflow_cli import assemble
-from nasflow_cli.core.errors import ConfigError, RunDirectoryError
+from nasflow_cli.core.errors import ConfigError, DataError, RunDirectoryError
 from nasflow_cli.export import export_best
 from nasflow_cli.store.files import open_lines, remove, write_whole
 from nasflow_cli.store.journal import Journal, history_of, read_events
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
+from nasflow_cli.train.table_file import read_columns
 
 Calls = list[tuple[str, str, ast.Call]]
 
@@ -169,6 +170,31 @@ def test_a_tag_in_the_configuration_of_a_run_that_came_from_elsewhere_runs_nothi
         assemble.load(resolved, [])
 
     assert not (tmp_path / "proof").exists()
+
+
+def test_a_table_elsewhere_is_read_and_nothing_is_written_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here/experiment", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "elsewhere" / "results.csv").write_text("x,y\n1,2\n")
+    monkeypatch.chdir(tmp_path / "here" / "experiment")
+    before = (tmp_path / "elsewhere" / "results.csv").stat().st_mtime_ns
+
+    found = read_columns("../../elsewhere/results.csv", ["y"])
+
+    assert dict(found.cells) == {"y": ("2",)}
+    assert contents(tmp_path) == {"elsewhere/results.csv": b"x,y\n1,2\n"}
+    assert (tmp_path / "elsewhere" / "results.csv").stat().st_mtime_ns == before
+
+
+def test_what_is_no_plain_file_is_not_read_as_a_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "device.csv").symlink_to("/dev/zero")
+
+    for name in ("pipe.csv", "device.csv"):
+        with pytest.raises(DataError, match="neither a file nor a folder"):
+            read_columns(str(tmp_path / name), ["y"])
 
 
 def modes(folder: Path) -> Iterator[tuple[Path, int]]:
