@@ -17,6 +17,7 @@ from tiny import CrashError, run, timeless, write_config
 import nasflow_cli
 from nasflow_cli import assemble
 from nasflow_cli.core.errors import ConfigError, DataError, RunDirectoryError
+from nasflow_cli.execute.log import open_log
 from nasflow_cli.export import export_best
 from nasflow_cli.store.files import open_lines, remove, write_whole
 from nasflow_cli.store.journal import Journal, history_of, read_events
@@ -241,6 +242,7 @@ def test_without_a_umask_no_file_may_be_written_by_everybody_not_even_for_a_mome
         open_lines(tmp_path / "lines").close()
         Journal.open(tmp_path / "journal").close()
         lock(tmp_path / "lock")
+        os.close(open_log(tmp_path / "log"))
     finally:
         os.umask(before)
 
