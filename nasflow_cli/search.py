@@ -128,14 +128,16 @@ class Search:
 
     def _take(self, outcomes: Sequence[Outcome]) -> None:
         """Tell what there is to tell. Raises RunDirectoryError when a worker could not write: no trial is to blame."""
-        unwritten = [outcome for outcome in outcomes if outcome.failure is not None and outcome.failure.kind == "disk"]
+        unwritten: list[str] = []
         for outcome in outcomes:
-            if not outcome.interrupted and outcome not in unwritten:
+            if outcome.failure is not None and outcome.failure.kind == "disk":
+                unwritten.append(f"trial {outcome.number}: {outcome.failure.message}")
+            elif not outcome.interrupted:
                 self._tell(outcome)
-        for outcome in unwritten:
+        if unwritten:
             raise RunDirectoryError(
-                f"trial {outcome.number} could not write, which is not its fault: it counts as not yet run. Mend this, "
-                f"then `nasflow resume` goes on: {outcome.failure and outcome.failure.message}"
+                "what could not be written stopped the search, and is no fault of a trial: this one counts as not yet "
+                f"run; mend the cause, then `nasflow resume` goes on ({'; '.join(unwritten)})"
             )
 
     def _tell(self, outcome: Outcome) -> None:

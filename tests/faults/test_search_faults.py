@@ -132,7 +132,7 @@ def test_a_search_that_reaches_the_limit_for_files_stops_and_goes_on_when_that_i
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, before[1]))
     try:
-        with pytest.raises(RunDirectoryError, match="counts as not yet run"):
+        with pytest.raises(RunDirectoryError, match=r"counts as not yet run.*trial 0"):
             run(config, tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -222,11 +222,12 @@ def test_a_clock_that_jumps_changes_nothing_but_the_times(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
     config, directory = finished
-    real, begin = time.time, time.time()
+    real, begin, ahead_s = time.time, time.time(), [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + ahead_s[0])
 
     class ClockSetter(Watcher):
         def asked(self, trial: Trial) -> None:
-            monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+            ahead_s[0] = jump_s
 
     experiment = assemble.check(assemble.load(config, []))
     place = assemble.new_run(experiment, config, tmp_path / "run")
