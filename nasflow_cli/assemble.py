@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -37,7 +37,7 @@ from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import ConstraintsConfig
 from nasflow_cli.execute.clock import steady
-from nasflow_cli.execute.devices import device_slots, usable_cores
+from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
 from nasflow_cli.nets.cost import Cost
@@ -206,9 +206,7 @@ def _slots(settings: ExecutorConfig) -> tuple[Slot, ...]:
     found = device_slots(
         settings.workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores()
     )
-    if settings.memory_gib is None:
-        return found
-    return tuple(replace(slot, memory_bytes=int(settings.memory_gib * 2**30)) for slot in found)
+    return with_memory(found, settings.memory_gib)
 
 
 def new_run(experiment: Experiment, source: Path, run_directory: Path | None) -> RunDirectory:
