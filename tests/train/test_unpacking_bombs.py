@@ -53,6 +53,15 @@ def test_a_table_that_repeats_itself_beyond_the_limit_is_refused(tmp_path: Path,
         read_columns(str(tmp_path / "a.parquet"), ["x"])
 
 
+def test_columns_that_are_too_large_only_together_are_refused(tmp_path: Path) -> None:
+    column = pa.array(np.zeros(LIMIT // 12, np.int64))
+    pq.write_table(pa.table({"x": column, "y": column}), tmp_path / "a.parquet")
+
+    assert read_columns(str(tmp_path / "a.parquet"), ["x"]).num_rows == LIMIT // 12
+    with pytest.raises(DataError, match="is too large for a table"):
+        read_columns(str(tmp_path / "a.parquet"), ["x", "y"])
+
+
 def test_a_table_within_the_limit_is_read_whole_whatever_the_size_of_its_batches(tmp_path: Path) -> None:
     values = {"x": list(range(9_000)), "y": [f"{'long' * 50}{row % 7}" for row in range(9_000)]}
     pq.write_table(pa.table({**values, "z": values["y"][::-1]}), tmp_path / "a.parquet", row_group_size=5_000)
