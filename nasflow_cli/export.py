@@ -38,6 +38,7 @@ from nasflow_cli.nets.source import InputFacts, network_source, state_names
 from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child as _child
@@ -111,6 +112,8 @@ def export_best(
     would use). Raises NoValidTrialError, ConfigError for a place that holds other things, NasflowError when what was
     written does not compute what was scored.
     """
+    if out is None:
+        refuse_links(run)
     place = run.export if out is None else out
     check_place(place)
     config = load_experiment(run.resolved_config, (), load_plugins)

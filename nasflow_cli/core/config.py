@@ -270,6 +270,13 @@ class ExecutorConfig(Section):
     trial_time_limit_s: float | None = Field(
         default=None, gt=0, description="A trial over this is ended and counts as failed."
     )
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most memory that a worker may take for its data and its trial, in GiB, beside the program itself "
+        "(0.2 to 0.5 GiB) and what is on a device. A trial that needs more fails, and its worker goes on. Kept by the "
+        "executor `local`, on Linux.",
+    )
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
     )
@@ -283,7 +290,9 @@ class ExperimentConfig(Section):
     )
     seed: int = Field(default=0, ge=0)
     plugins: tuple[str, ...] = Field(
-        default=(), description="Modules to import for their registrations. This runs their code."
+        default=(),
+        description="Modules to import for their registrations. This runs their code, here and in every worker; "
+        "nothing else that an experiment, a run directory, a checkpoint or data says can run code.",
     )
     runs: str = Field(default="runs", description="Folder that run directories are made in.")
     # Before `data`, which is checked knowing what evaluates.

@@ -17,7 +17,8 @@ Phase = Side | Literal["both"]
 """What a turn searches: one half while the other is held, or both at once."""
 
 Source = Literal["random", "density", "edit", "promotion"]
-ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint"]
+ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint", "disk"]
+"""What ended a trial. `disk` is never told of one: no trial is to blame for it, and the search stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,11 @@ class Trial:
     proposal: Proposal
 
     def __post_init__(self) -> None:
+        # Numbers become names of files and places in lists; True and 0.0 would pass for numbers.
+        for name in ("number", "parent", "budget", "seed"):
+            value = getattr(self, name)
+            if type(value) is not int and not (name == "parent" and value is None):
+                raise ValueError(f"the {name} of a trial is a whole number, not {value!r}")
         if self.budget < 1:
             raise ValueError(f"a budget is at least 1, not {self.budget}")
         if self.parent is not None and self.parent >= self.number:
@@ -109,7 +115,8 @@ class Result:
     """How a trial ended: a score (higher is better) or an error, never both.
 
     `seconds` is wall time in the worker, `epochs` what this trial itself paid for, `started` and `finished` are
-    seconds since 1970 (UTC). `metrics` are plain numbers beside the score.
+    seconds since 1970 (UTC). `metrics` are plain numbers beside the score. `notes` say what went wrong on the way and
+    was mended, one line each.
     """
 
     trial: int
@@ -121,8 +128,11 @@ class Result:
     started: float = 0.0
     finished: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if type(self.trial) is not int:
+            raise ValueError(f"a result is of a trial's number, not {self.trial!r}")
         if (self.score is None) == (self.error is None):
             raise ValueError("a result has either a score or an error")
         if (self.error is None) != (self.error_kind is None):
@@ -134,12 +144,14 @@ class Result:
         """Return the plain value that the journal holds."""
         value = asdict(self)
         value["metrics"] = dict(self.metrics)
+        value["notes"] = list(self.notes)
         return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Result:
         """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError when it is something else."""
-        return cls(**{name: value[name] for name in cls.__dataclass_fields__ if name in value})
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        return cls(**{**known, "notes": tuple(known.get("notes", ()))})
 
 
 class History:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Result, Trial
-from nasflow_cli.store.files import NO_ROOM, cannot_write, sync_directory
+from nasflow_cli.store.files import FILE_MODE, NO_ROOM, cannot_write, sync_directory
 
 SCHEMA_VERSION = 1
 """The version of the journal that this nasflow writes. It reads this one and every one before."""
@@ -87,7 +87,8 @@ class Journal:
         cannot be written to.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, FILE_MODE)
         except OSError as error:
             raise cannot_write(path, error) from error
         journal = cls(path, descriptor)

@@ -109,9 +109,14 @@ class RunDirectory:
         """The directory that hpbandster's own analysis tools open."""
         return self.root / "hpbandster"
 
+    @property
+    def trials(self) -> Path:
+        """The directory with one directory a trial."""
+        return self.root / "trials"
+
     def trial(self, number: int) -> TrialDirectory:
         """Return where trial `number` keeps its files."""
-        return TrialDirectory(self.root / "trials" / str(number))
+        return TrialDirectory(self.trials / str(number))
 
 
 def create_run_directory(runs: Path, name: str, now: datetime) -> RunDirectory:

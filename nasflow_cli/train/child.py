@@ -1,7 +1,8 @@
 """The evaluator `train`: a trial becomes a trained child and its validation accuracy. Knows nothing of other trials.
 
 A child goes on from its own checkpoint, else from its parent's, else (a checkpoint is lost or damaged) from the nearest
-ancestor that is whole, and its log says so.
+ancestor that is whole. A child for which the device has too little memory is tried once more, its batches in halves.
+Log and journal say so.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.builder import build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
-from nasflow_cli.store.files import write_whole
+from nasflow_cli.store.files import make_directory, open_lines, write_whole
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from nasflow_cli.train.data import Splits, load_splits
@@ -64,13 +65,32 @@ class ChildTrainer:
         return self._data
 
     def __call__(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Report:
-        """Train up to the budget and score. Raises Interrupted at the end of an epoch when told to stop."""
+        """Train up to the budget and score. Raises Interrupted at the end of an epoch when told to stop.
+
+        A device's OutOfMemoryError is raised when half batches do not fit either.
+        """
+        self.data()
+        notes: list[str] = []
+        try:
+            return self._train(assignment, should_stop, notes)
+        except torch.cuda.OutOfMemoryError as error:
+            notes.append(f"the device had too little memory ({error}): the gradient is summed over half batches")
+            _log(notes[-1])
+        # Not in the handler: what was raised holds the tensors of the first try.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return self._train(assignment, should_stop, notes, parts=2)
+
+    def _train(
+        self, assignment: Assignment, should_stop: Callable[[], bool], notes: list[str], parts: int = 1
+    ) -> Report:
         data = self.data()
         graph = self.space.graph(assignment.architecture)
         shape, classes = data.splits.input_shape, data.splits.num_classes
         network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
         trainer = Trainer(network, self.config.training, data.normalise, assignment.seed, self.device)
-        start = self._go_on(trainer, assignment)
+        trainer.parts = parts
+        start = self._go_on(trainer, assignment, notes)
         self._epochs(trainer, assignment, start, should_stop)
         score = trainer.evaluate(data.validation)
         about = cost(graph, shape, classes)
@@ -79,30 +99,37 @@ class ChildTrainer:
         metrics = {"params": float(about.params), "flops": float(about.flops), "validation_loss": score.loss}
         if paid:
             metrics["train_loss"] = paid[-1]["train_loss"]
-        return Report(score=score.accuracy, epochs=len(paid), metrics=metrics)
+        return Report(score=score.accuracy, epochs=len(paid), metrics=metrics, notes=tuple(notes))
 
-    def _go_on(self, trainer: Trainer, assignment: Assignment) -> int:
-        """Restore the nearest whole checkpoint and return the number of epochs that it has."""
+    def _go_on(self, trainer: Trainer, assignment: Assignment, notes: list[str]) -> int:
+        """Restore the nearest whole checkpoint and return the number of epochs that it has.
+
+        What cannot be gone on from is added to `notes`, with what was done instead.
+        """
+        lost: list[str] = []
+        epochs, source = 0, "starting from fresh weights"
         for number in assignment.lineage:
             path = self.run.trial(number).checkpoint
             try:
                 checkpoint = load_checkpoint(path, assignment.key, assignment.seed, assignment.budget)
                 trainer.restore(checkpoint.tensors)
-            except (CheckpointError, KeyError, RuntimeError) as error:
+            except CheckpointError as error:
                 if path.exists() or number != assignment.number:
-                    _log(f"cannot go on from trial {number}: {error}")
+                    lost.append(f"cannot go on from trial {number}: {error}")
             else:
-                _log(f"going on from trial {number} after {checkpoint.epoch} epochs")
-                return checkpoint.epoch
-        _log("starting from fresh weights")
-        return 0
+                epochs, source = checkpoint.epoch, f"going on from trial {number} after {checkpoint.epoch} epochs"
+                break
+        if lost:
+            notes.append(f"{'; '.join(lost)}; {source}")
+        _log("\n".join([*lost, source]))
+        return epochs
 
     def _epochs(self, trainer: Trainer, assignment: Assignment, start: int, should_stop: Callable[[], bool]) -> None:
         data, files = self.data(), self.run.trial(assignment.number)
-        files.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(files.root)
         _keep_first(files.metrics, start)
         saved = time.monotonic()
-        with files.metrics.open("a", encoding="utf-8") as metrics:
+        with open_lines(files.metrics) as metrics:
             for number in range(start, assignment.budget):
                 began = time.monotonic()
                 loss = trainer.epoch(number, data.train, self.config.data_section.augment)
@@ -130,11 +157,19 @@ def _keep_first(path: Path, epochs: int) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, float]]:
-    """The whole lines of a trial's metrics."""
+    """The whole lines of a trial's metrics. They are not synced: what a power cut left of them may be anything."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [line for line in map(_line, lines) if line is not None]
+
+
+def _line(text: str) -> dict[str, float] | None:
+    try:
+        line = json.loads(text)
+        return {"epoch": int(line["epoch"]), "train_loss": float(line["train_loss"]), "seconds": float(line["seconds"])}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _log(line: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from nasflow_cli.core.config import AugmentConfig, TrainingConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.train.augment import augment
-from nasflow_cli.train.checkpoint import flatten_optimizer, restore_optimizer
+from nasflow_cli.train.checkpoint import CheckpointError, flatten_optimizer, restore_optimizer
 from nasflow_cli.train.data import Labelled, Splits
 
 
@@ -73,7 +74,13 @@ class Normalise(nn.Module):
 
 
 class Trainer:
-    """Trains one network, an epoch at a time."""
+    """Trains one network, an epoch at a time.
+
+    With `parts` above 1 a batch goes through the network in so many parts, whose gradients are added up: less memory,
+    and the same step but for layers that see a batch as a whole (batch norms).
+    """
+
+    parts: int = 1
 
     def __init__(
         self, network: nn.Module, recipe: TrainingConfig, normalise: Normalise, seed: int, device: torch.device
@@ -131,14 +138,22 @@ class Trainer:
         return mean
 
     def _step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            loss: Tensor = self._loss(self.network(images), labels)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        pairs = zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)
+        loss = reduce(torch.add, [self._add_gradient(some, wanted, len(labels)) for some, wanted in pairs])
         if self.recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
         self._optimizer.step()
         self._update_average(step)
+        return loss
+
+    def _add_gradient(self, images: Tensor, labels: Tensor, of: int) -> Tensor:
+        """Add the gradient of some examples `of` so many to what is there, and return their share of the mean loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            loss: Tensor = self._loss(self.network(images), labels)
+        if len(labels) < of:
+            loss = loss * (len(labels) / of)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     @torch.no_grad()
@@ -160,8 +175,9 @@ class Trainer:
         self.network.eval()
         logits = []
         weights = {**self.network.state_dict(), **self._average}
-        for start in range(0, len(split), batch_size):
-            images = self.normalise(split.images[start : start + batch_size])
+        size = max(1, batch_size // self.parts)
+        for start in range(0, len(split), size):
+            images = self.normalise(split.images[start : start + size])
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
                 logits.append(torch.func.functional_call(self.network, weights, (images,)).float())
         outputs = torch.cat(logits)
@@ -179,12 +195,15 @@ class Trainer:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from what `tensors` returned. Raises KeyError or RuntimeError when it is of another network."""
-        self.network.load_state_dict(_under("model.", tensors))
-        average = _under("average.", tensors)
+        """Go on from what `tensors` returned. Raises CheckpointError, with nothing changed, for another network's."""
+        model, average = _under("model.", tensors), _under("average.", tensors)
+        for found, own in ((model, self._live()), (average, self._average)):
+            if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in own.items()}:
+                raise CheckpointError("the checkpoint holds the weights of another network")
+        restore_optimizer(self._optimizer, tensors)
+        self.network.load_state_dict(model)
         for name in self._names:
             self._average[name].copy_(average[name])
-        restore_optimizer(self._optimizer, tensors)
 
 
 def scored_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

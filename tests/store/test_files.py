@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nasflow_cli.core.errors import ConfigError, RunDirectoryError
-from nasflow_cli.store.files import cannot_write, make_directory, remove_leftovers, write_whole
+from nasflow_cli.store.files import cannot_write, make_directory, remove, remove_leftovers, write_whole
 
 
 def test_text_is_written_as_utf_8_over_what_was_there(tmp_path: Path) -> None:
@@ -103,3 +103,10 @@ def test_a_directory_below_a_plain_file_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
         make_directory(tmp_path / "plain" / "below")
+
+
+def test_a_file_that_cannot_be_removed_is_named_and_one_that_is_not_there_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    remove(tmp_path / "absent")
+    with pytest.raises(ConfigError, match=r"cannot write .*plain/below: Not a directory"):
+        remove(tmp_path / "plain" / "below")
