@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import nasflow_cli
-from nasflow_cli.cli import check, export, init, inspect, search, space
+from nasflow_cli.cli import check, export, init, inspect, search, space, train
 from nasflow_cli.cli.output import say
 from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, NasflowError
 
@@ -50,6 +50,7 @@ app.command("resume")(search.resume)
 app.command("status")(inspect.status)
 app.command("leaderboard")(inspect.leaderboard)
 app.command("show")(inspect.show)
+app.command("train")(train.train)
 app.command("export-best")(export.export_best)
 
 

@@ -10,9 +10,10 @@ import typer
 
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
-from nasflow_cli.cli.text import count, duration, network, table
+from nasflow_cli.cli.text import count, duration, final_summary, network, table
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
 from nasflow_cli.store.lock import holder
@@ -33,9 +34,9 @@ def leaderboard(
 ) -> None:
     """Print the best networks of a run, best first; those of the largest budget come before all others."""
     directory, _, history = _read(run, runs)
-    rows = leaderboard_rows(history)
+    rows, final = leaderboard_rows(history), final_trainings(directory)
     if as_json:
-        emit(leaderboard_json(rows))
+        emit({**leaderboard_json(rows), "final": [training.to_json() for training in final]})
         return
     shown = rows[:top] if top else rows
     cells = [
@@ -53,7 +54,7 @@ def leaderboard(
         for row in shown
     ]
     header = ["rank", "trial", "score", "epochs", "params", "flops", "time", "phase", "network"]
-    emit(table(header, cells, left=(7, 8)))
+    emit("\n".join([table(header, cells, left=(7, 8)), *map(final_summary, final)]))
     if len(shown) < len(rows):
         say(f"{len(rows) - len(shown)} more; all of them: nasflow leaderboard --top 0")
     if not rows:
@@ -153,13 +154,15 @@ def show(
     if number >= len(history.trials):
         raise ConfigError(f"{directory.root} has no trial {number} (there are {len(history.trials)}, from 0)")
     shown, result = history.trials[number], history.results.get(number)
+    final = [training for training in final_trainings(directory) if training.key == shown.key]
     if as_json:
-        emit({"schema_version": 1, **_trial_json(shown, result)})
+        final_json = [training.to_json() for training in final]
+        emit({"schema_version": 1, **_trial_json(shown, result), "final": final_json})
     else:
-        emit(_show_text(directory, shown, result))
+        emit("\n".join([*_show_lines(directory, shown, result), *map(final_summary, final)]))
 
 
-def _show_text(directory: RunDirectory, trial: Trial, result: Result | None) -> str:
+def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) -> list[str]:
     proposal = trial.proposal
     lines = [
         f"trial     {trial.number}, key {trial.key}, seed {trial.seed}",
@@ -191,4 +194,4 @@ def _show_text(directory: RunDirectory, trial: Trial, result: Result | None) -> 
         lines.append(half)
         lines.extend(f"  {name:<{width}}  {value}" for name, value in values.items())
     lines.append(f"log       {directory.trial(trial.number).log}")
-    return "\n".join(lines)
+    return lines

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
 from nasflow_cli.cli.output import emit, say
-from nasflow_cli.core.errors import (
-    EXIT_SIGINT,
-    EXIT_SIGTERM,
-    EXIT_STOPPED_EARLY,
-    ConfigError,
-    NoValidTrialError,
-)
+from nasflow_cli.cli.signals import heeded
+from nasflow_cli.core.errors import ConfigError, NoValidTrialError
 
 if TYPE_CHECKING:
     from nasflow_cli.assemble import Experiment
     from nasflow_cli.core.config import ExperimentConfig
-    from nasflow_cli.search import Stop
     from nasflow_cli.store.run_directory import RunDirectory
-
-SIGNALS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGUSR1: EXIT_STOPPED_EARLY}
 
 
 def search(
@@ -75,7 +64,7 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
     with (
         progress(sum(bracket.num_trials for _, bracket in plan)) as shown,
         assemble.open_search(experiment, run, shown, stop) as live,
-        _signals(stop),
+        heeded(stop),
     ):
         told = len(live.history.results)
         slots = assemble.slots(config)
@@ -101,21 +90,3 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
 def _all_failed(run: RunDirectory, errors: set[str]) -> str:
     examples = "; ".join(sorted(errors)[:3])
     return f"not one trial has a score ({examples}); the logs are under {run.root / 'trials'}"
-
-
-@contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """First signal: wind down. Second: leave now; the workers end with the block around this one."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        code = SIGNALS[signal.Signals(number)]
-        if stop.why is not None:
-            sys.exit(code)
-        stop.why, stop.exit_code = f"{signal.Signals(number).name} received", code
-
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

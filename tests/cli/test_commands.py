@@ -131,7 +131,7 @@ def test_the_leaderboard_document_has_the_promised_fields(nasflow: Call, finishe
 def test_the_leaderboard_files_agree_with_the_command(nasflow: Call, finished: tuple[Path, Path]) -> None:
     document = json.loads(nasflow("leaderboard", finished[1], "--json")[1])
 
-    assert json.loads((finished[1] / "leaderboard.json").read_text()) == document
+    assert {**json.loads((finished[1] / "leaderboard.json").read_text()), "final": []} == document
     with (finished[1] / "leaderboard.csv").open(newline="") as file:
         assert [row["key"] for row in csv.DictReader(file)] == [row["key"] for row in document["rows"]]
 
