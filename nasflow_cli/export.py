@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -63,14 +64,16 @@ TIMEOUT_S = 3600.0
 class Exportable:
     """A trained child and all that its card says.
 
-    `score` is the journalled one, a share of 1. `lineage` is the trial, its parent, and so on. `weights` is the state
-    dict that the score belongs to; with `final`, that of the first seed of this final training, whose test accuracy
-    it has. `same_arithmetic` tells whether the score was computed in float32 on a CPU, as the check is;
-    `trained_again` whether the weights are not those that the search left.
+    `score` is the journalled one, a share of 1, `scores` those of all seeds from which the search trained its network.
+    `lineage` is the trial, its parent, and so on. `weights` is the state dict that the score belongs to; with `final`,
+    that of the first seed of this final training, whose test accuracy it has. `same_arithmetic` tells whether the score
+    was computed in float32 on a CPU, as the check is; `trained_again` whether the weights are not those that the search
+    left.
     """
 
     trial: Trial
     score: float
+    scores: tuple[float, ...]
     lineage: tuple[int, ...]
     graph: NetworkGraph
     weights: Mapping[str, Tensor]
@@ -125,12 +128,12 @@ def export_best(
             "`nasflow show` for the best architecture, and train it with `evaluator: train`"
         )
     history = history_of(read_events(run.journal), run.journal)
-    best = history.best()
+    best = history.leader()
     if best is None:
         raise NoValidTrialError(
             f"{run.root}: no trial has a score, so there is nothing to export; see `nasflow status`"
         )
-    trial, result = best
+    trial, result = best.trial, best.result
     splits = load_splits(config.data_section)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
     final, weights = final_weights(run, trial, tell)
@@ -147,6 +150,7 @@ def export_best(
     export = Exportable(
         trial=trial,
         score=result.score,
+        scores=best.scores,
         lineage=history.lineage(trial),
         graph=graph,
         weights=weights,
@@ -288,6 +292,9 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
             "budget_epochs": trial.budget,
             "seed": trial.seed,
             "score": export.score,
+            "num_seeds": len(export.scores),
+            "mean_score": statistics.fmean(export.scores),
+            "spread_score": statistics.stdev(export.scores) if len(export.scores) > 1 else None,
             "trained_again": export.trained_again,
         },
         "final": None if export.final is None else _final_facts(export.final),

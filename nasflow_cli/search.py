@@ -145,7 +145,7 @@ class Search:
             trial.number
             for trial, _ in heapq.nsmallest(
                 self.keep_best,
-                self.history.scored(),
+                self.history.searched(),
                 key=lambda pair: (-pair[0].budget, -(pair[1].score or 0.0), pair[0].number),
             )
         )

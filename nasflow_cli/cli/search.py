@@ -12,6 +12,7 @@ import typer
 from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.signals import heeded
+from nasflow_cli.cli.text import standing
 from nasflow_cli.core.errors import ConfigError, NoValidTrialError
 
 if TYPE_CHECKING:
@@ -54,15 +55,14 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
 def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDirectory]) -> None:
     from nasflow_cli import assemble  # noqa: PLC0415
     from nasflow_cli.cli.progress import progress  # noqa: PLC0415
-    from nasflow_cli.optim.plan import planned_brackets  # noqa: PLC0415
+    from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
     from nasflow_cli.search import Stop  # noqa: PLC0415
 
     experiment = assemble.check(config)
     run = directory_for(experiment)
-    plan = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
     stop = Stop()
     with (
-        progress(sum(bracket.num_trials for _, bracket in plan)) as shown,
+        progress(num_planned(config.search)) as shown,
         assemble.open_search(experiment, run, shown, stop) as live,
         heeded(stop),
     ):
@@ -74,10 +74,9 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
             shown.note(f"going on after {told} finished trials")
         ending = live.work()
         history = live.history
-    best = history.best()
+    best = history.leader()
     if best is not None:
-        trial, result = best
-        say(f"best: trial {trial.number}, score {result.score:.4f} after {trial.budget} epochs, key {trial.key}")
+        say(f"best: trial {best.trial.number}, {standing(best)} after {best.trial.budget} epochs, key {best.trial.key}")
     emit(run.root)
     if not ending.finished:
         say(f"stopped early: {ending.reason}; go on with: nasflow resume {run.root}")

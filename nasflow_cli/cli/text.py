@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasflow_cli.core.trial import Standing
 from nasflow_cli.store.final_results import FinalTraining
 
 
@@ -75,3 +76,10 @@ def final_summary(training: FinalTraining) -> str:
         f"{f'mean of {num} seeds' if num > 1 else '1 seed'}, {training.epochs} epochs on "
         f"{training.results[0].num_train} examples, validation included"
     )
+
+
+def standing(of: Standing) -> str:
+    """The score of a network in words: the mean and its spread where there are several seeds."""
+    if of.spread is None:
+        return f"score {of.mean:.4f}"
+    return f"score {of.mean:.4f} +- {of.spread:.4f} (mean of {len(of.scores)} seeds)"

@@ -39,7 +39,7 @@ class GraphRanker:
 
     def outlook(self, history: History, number: int) -> Outlook:
         """Say whether it will make the choice for trial `number`; see `optim.proposals.Ranker`."""
-        fitted_on = self._due(len(history.scored()))
+        fitted_on = self._due(len(history.searched()))
         ensemble = self._ensemble(history, fitted_on)
         if ensemble is None:
             return Outlook(why="cold")
@@ -51,7 +51,7 @@ class GraphRanker:
 
     def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
         """Judge a pool; see `optim.proposals.Ranker`. Thompson choice: one member of the ensemble decides each slot."""
-        ensemble = self._ensemble(history, self._due(len(history.scored())))
+        ensemble = self._ensemble(history, self._due(len(history.searched())))
         if ensemble is None:
             return Judgement(best=0)
         values = ensemble.values([self._encode(c.key, c) for c in pool], [budget] * len(pool))
@@ -74,7 +74,7 @@ class GraphRanker:
 
     def _ensemble(self, history: History, fitted_on: int) -> Ensemble | None:
         if fitted_on and self._fitted[0] != fitted_on:
-            known = history.scored()[:fitted_on]
+            known = history.searched()[:fitted_on]
             ensemble = fit(
                 [self._encode(trial.key, trial) for trial, _ in known],
                 [trial.budget for trial, _ in known],
@@ -107,7 +107,7 @@ class GraphRanker:
     def _line(self, history: History, budget: int) -> tuple[float, float, float]:
         """Slope, and the means of values and scores, of the latest results at a budget."""
         fitted_on, ensemble = self._fitted
-        learned = history.scored()[:fitted_on]
+        learned = history.searched()[:fitted_on]
         known = [(trial, result) for trial, result in learned if trial.budget == budget]
         known = (known if len(known) >= 3 else list(learned))[-LINE_RESULTS:]
         scores = np.array([result.score for _, result in known], dtype=np.float64)

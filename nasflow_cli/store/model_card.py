@@ -58,7 +58,7 @@ def readable(card: Mapping[str, Any]) -> str:
         name=card["name"],
         found=(
             f"Trial {found['trial']} of the search, key `{card['key']}`; its score was {found['score']:.4f} after "
-            f"{found['budget_epochs']} epochs."
+            f"{found['budget_epochs']} epochs{_confirmed(found)}."
         ),
         validation=_accuracy(card, "validation"),
         test=_accuracy(card, "test"),
@@ -79,6 +79,12 @@ def readable(card: Mapping[str, Any]) -> str:
         examples=_examples(card),
         **(_image_text if len(card["input"]["shape"]) == 3 else _vector_text)(card["input"]),
     )
+
+
+def _confirmed(found: Mapping[str, Any]) -> str:
+    if found["num_seeds"] == 1:
+        return ""
+    return f"; over {found['num_seeds']} seeds {found['mean_score']:.4f} +- {found['spread_score']:.4f}"
 
 
 def _examples(card: Mapping[str, Any]) -> str:
