@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import nasflow_cli
-from nasflow_cli.cli import check, export, init, inspect, search, space, train
+from nasflow_cli.cli import check, export, fetch, init, inspect, search, space, train
 from nasflow_cli.cli.output import say
 from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, NasflowError
 
@@ -43,6 +43,7 @@ def options(
 
 
 app.command("init")(init.init)
+app.command("fetch")(fetch.fetch)
 app.command("check")(check.check)
 app.command("space")(space.space)
 app.command("search")(search.search)
