@@ -44,10 +44,11 @@ from nasflow_cli.nets.cost import Cost
 from nasflow_cli.nets.fits import misfits
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
+from nasflow_cli.optim.confirm import Confirming
 from nasflow_cli.optim.plan import planned_brackets
 from nasflow_cli.optim.proposals import NoRanker, Ranker
 from nasflow_cli.predict.ranker import GraphRanker
-from nasflow_cli.search import Observer, Search, Stop
+from nasflow_cli.search import Observer, Optimizer, Search, Stop
 from nasflow_cli.store.files import make_directory, write_whole
 from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history_of, read_events
 from nasflow_cli.store.links import refuse_links
@@ -273,7 +274,12 @@ def make_ranker(config: ExperimentConfig, space: SearchSpace) -> Ranker:
     return GraphRanker(config.search.predictor, config.seed, space)
 
 
-def make_optimizer(experiment: Experiment) -> Alternating:
+def make_optimizer(experiment: Experiment) -> Optimizer:
+    """The search engine, and what confirms its winner."""
+    return Confirming(make_engine(experiment), experiment.config.search, experiment.config.seed)
+
+
+def make_engine(experiment: Experiment) -> Alternating:
     """The search engine."""
     config = experiment.config
     is_feasible = lru_cache(maxsize=100_000)(experiment.is_feasible)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import tempfile
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
 from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.registry import EVALUATORS, load_plugins
+from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Trial
 from nasflow_cli.execute import inline as _inline
@@ -37,16 +37,16 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.nets.source import InputFacts, network_source, state_names
 from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
 from nasflow_cli.store.files import write_whole
+from nasflow_cli.store.final_results import FinalTraining
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child as _child
 from nasflow_cli.train import table as _table
-from nasflow_cli.train.checkpoint import CheckpointError, load_checkpoint
 from nasflow_cli.train.data import Labelled, Splits, load_splits
-from nasflow_cli.train.protocol import Assignment, Evaluator
-from nasflow_cli.train.trainer import DivergedError, Normalise, scored_weights
+from nasflow_cli.train.trainer import Normalise
+from nasflow_cli.train.winner import final_weights, searched_weights, trained_again
 
 REGISTERED = (_inline, _local, _child, _table)
 """Imported for the names that they register: a run's configuration may use any of them."""
@@ -65,13 +65,16 @@ TIMEOUT_S = 3600.0
 class Exportable:
     """A trained child and all that its card says.
 
-    `score` is the journalled one, a share of 1. `lineage` is the trial, its parent, and so on. `weights` is the state
-    dict that the score belongs to. `same_arithmetic` tells whether the score was computed in float32 on a CPU, as the
-    check is; `trained_again` whether the weights are not those that the search left.
+    `score` is the journalled one, a share of 1, `scores` those of all seeds from which the search trained its network.
+    `lineage` is the trial, its parent, and so on. `weights` is the state dict that the score belongs to; with `final`,
+    that of the first seed of this final training, whose test accuracy it has. `same_arithmetic` tells whether the score
+    was computed in float32 on a CPU, as the check is; `trained_again` whether the weights are not those that the search
+    left.
     """
 
     trial: Trial
     score: float
+    scores: tuple[float, ...]
     lineage: tuple[int, ...]
     graph: NetworkGraph
     weights: Mapping[str, Tensor]
@@ -79,19 +82,24 @@ class Exportable:
     config: ExperimentConfig
     same_arithmetic: bool = True
     trained_again: bool = False
+    final: FinalTraining | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A finished export: where it lies and what its check measured. Accuracies are shares of 1."""
+    """A finished export: where it lies and what its check measured. Accuracies are shares of 1.
+
+    With `final`, the weights are of that final training: the validation examples were trained on, and say nothing.
+    """
 
     directory: ExportDirectory
     trial: int
     score: float
     max_abs_difference: float
-    validation_accuracy: float
+    validation_accuracy: float | None
     test_accuracy: float
     trained_again: bool
+    final: FinalTraining | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +116,9 @@ def export_best(
 ) -> Verified:
     """Export the best trial of a run to `out`, by default its `export/`; nothing else of the run is changed.
 
-    When its checkpoint is lost, `tell` hears so and the trial is trained again on `device` (default: what a worker
-    would use). Raises NoValidTrialError, ConfigError for a place that holds other things, NasflowError when what was
-    written does not compute what was scored.
+    The weights are those of its final training where there is one. When its checkpoint is lost, `tell` hears so and
+    the trial is trained again on `device` (default: what a worker would use). Raises NoValidTrialError, ConfigError
+    for a place that holds other things, NasflowError when what was written does not compute what was scored.
     """
     if out is None:
         refuse_links(run)
@@ -123,33 +131,38 @@ def export_best(
             "`nasflow show` for the best architecture, and train it with `evaluator: train`"
         )
     history = history_of(read_events(run.journal), run.journal)
-    best = history.best()
+    best = history.leader()
     if best is None:
         raise NoValidTrialError(
             f"{run.root}: no trial has a score, so there is nothing to export; see `nasflow status`"
         )
-    trial, result = best
-    found = _checkpointed(run, trial, config, tell)
+    trial, result = best.trial, best.result
     splits = load_splits(config.data_section)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
-    if found is not None and not _fits(graph, splits, found):
+    final, weights = final_weights(run, trial, tell)
+    if weights is None:
+        weights = searched_weights(run, trial, config, tell)
+    if weights is not None and not _fits(graph, splits, weights):
         tell(f"trial {trial.number}: its checkpoint is of another network")
-        found = None
-    weights = found
+        final = weights = None
+    is_lost = weights is None
     if weights is None:
         tell(f"training trial {trial.number} again, {trial.budget} epochs from its own seed")
-        weights = _train_again(config, trial, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        weights = trained_again(config, trial, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     assert result.score is not None  # noqa: S101 - the best trial has one
     export = Exportable(
         trial=trial,
         score=result.score,
+        scores=best.scores,
         lineage=history.lineage(trial),
         graph=graph,
         weights=weights,
         splits=splits,
         config=config,
-        same_arithmetic=config.training.precision != "bfloat16" and not _used_gpu(run),
-        trained_again=found is None,
+        same_arithmetic=config.training.precision != "bfloat16"
+        and not (_used_gpu(run) if final is None else final.results[0].gpu),
+        trained_again=is_lost,
+        final=final,
     )
     return export_network(export, place)
 
@@ -179,9 +192,10 @@ def export_network(export: Exportable, out: Path, timeout_s: float = TIMEOUT_S) 
         trial=export.trial.number,
         score=export.score,
         max_abs_difference=measured.max_abs_difference,
-        validation_accuracy=measured.accuracies["validation"],
+        validation_accuracy=measured.accuracies["validation"] if export.final is None else None,
         test_accuracy=measured.accuracies["test"],
         trained_again=export.trained_again,
+        final=export.final,
     )
 
 
@@ -215,7 +229,7 @@ def _check(export: Exportable, network: Network, directory: ExportDirectory, tim
         if abs(right_here - right_there) > 1:
             raise _differs(f"{right_there} {name} examples of {len(split)} are classified rightly, not {right_here}")
         accuracies[name] = right_there / len(split)
-    _compare_with_score(export, accuracies["validation"])
+    _compare_with_score(export, accuracies)
     return _Measured(
         max_abs_difference=largest, accuracies=accuracies, num_images=sum(len(split) for split in splits.values())
     )
@@ -242,14 +256,20 @@ def _differs(what: str) -> NasflowError:
     )
 
 
-def _compare_with_score(export: Exportable, accuracy: float) -> None:
-    one_image = 1 / len(export.splits.validation)
+def _compare_with_score(export: Exportable, accuracies: Mapping[str, float]) -> None:
+    """Compare with what was scored: by the search the validation split, by a final training the test split."""
+    name, split, known = "validation", export.splits.validation, export.score
+    trial = f"trial {export.trial.number} was journalled with a score"
+    if export.final is not None:
+        name, split, known = "test", export.splits.test, export.final.results[0].test_accuracy
+        trial = f"the final training of trial {export.final.trial} is recorded with a test accuracy"
+    accuracy, one_image = accuracies[name], 1 / len(split)
     allowed = one_image if export.same_arithmetic else max(one_image, OTHER_ARITHMETIC)
-    if abs(accuracy - export.score) > allowed + 1e-9:
+    if abs(accuracy - known) > allowed + 1e-9:
         why = "trained again, it" if export.trained_again else "its network"
         raise NasflowError(
-            f"trial {export.trial.number} was journalled with a score of {export.score:.6f}, but {why} has a "
-            f"validation accuracy of {accuracy:.6f} (allowed difference: {allowed:.6f}); nothing was kept. See whether "
+            f"{trial} of {known:.6f}, but {why} has a "
+            f"{name} accuracy of {accuracy:.6f} (allowed difference: {allowed:.6f}); nothing was kept. See whether "
             "the data has changed since the search"
         )
 
@@ -257,7 +277,9 @@ def _compare_with_score(export: Exportable, accuracy: float) -> None:
 def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -> dict[str, object]:
     trial, splits, config = export.trial, export.splits, export.config
     about = cost(export.graph, splits.input_shape, splits.num_classes)
-    sizes = {"validation": len(splits.validation), "test": len(splits.test)}
+    scored = (
+        {"test": splits.test} if export.final is not None else {"validation": splits.validation} | {"test": splits.test}
+    )
     return {
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
@@ -273,8 +295,12 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
             "budget_epochs": trial.budget,
             "seed": trial.seed,
             "score": export.score,
+            "num_seeds": len(export.scores),
+            "mean_score": statistics.fmean(export.scores),
+            "spread_score": statistics.stdev(export.scores) if len(export.scores) > 1 else None,
             "trained_again": export.trained_again,
         },
+        "final": None if export.final is None else _final_facts(export.final),
         "params": about.params,
         "flops": about.flops,
         "flops_unit": "floating-point operations of one forward pass, 2 per multiply-add",
@@ -292,7 +318,8 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
             "num_train": len(splits.train),
             "test_indices": None if splits.test_indices is None else list(splits.test_indices),
         },
-        **{name: {"accuracy": measured.accuracies[name], "num_images": sizes[name]} for name in sizes},
+        "validation": None,
+        **{name: {"accuracy": measured.accuracies[name], "num_images": len(split)} for name, split in scored.items()},
         "training": {
             **config.training.model_dump(mode="json", exclude={"checkpoint_every_s"}),
             "augment": config.data_section.augment.model_dump(mode="json"),
@@ -307,49 +334,30 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
     }
 
 
+def _final_facts(final: FinalTraining) -> dict[str, object]:
+    first = final.results[0]
+    return {
+        "trial": final.trial,
+        "epochs": final.epochs,
+        "num_train": first.num_train,
+        "weights_of_seed": first.number,
+        "seed": first.seed,
+        "num_seeds": len(final.results),
+        "mean_test_accuracy": final.mean,
+        "spread_test_accuracy": final.spread,
+    }
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _title(export: Exportable) -> str:
+    epochs = export.trial.budget if export.final is None else export.final.epochs
     return (
         f"The network of trial {export.trial.number} of the search {export.config.name!r}, trained for "
-        f"{export.trial.budget} epochs on {export.config.data_section.source}."
+        f"{epochs} epochs on {export.config.data_section.source}."
     )
-
-
-def _checkpointed(
-    run: RunDirectory, trial: Trial, config: ExperimentConfig, tell: Callable[[str], None]
-) -> dict[str, Tensor] | None:
-    """The scored weights that the search left; None, and told, when they are lost but can be had again."""
-    try:
-        checkpoint = load_checkpoint(run.trial(trial.number).checkpoint, trial.key, trial.seed, trial.budget)
-    except CheckpointError as error:
-        why = str(error)
-    else:
-        if checkpoint.epoch == trial.budget:
-            return scored_weights(checkpoint.tensors)
-        why = f"it has {checkpoint.epoch} of {trial.budget} epochs"
-    if config.evaluator_name != "train":
-        raise ConfigError(
-            f"{run.root}: trial {trial.number} has no weights ({why}), and the evaluator {config.evaluator_name!r} "
-            "trains none, so there is nothing to export"
-        )
-    tell(f"trial {trial.number}: its checkpoint cannot be used ({why})")
-    return None
-
-
-def _train_again(config: ExperimentConfig, trial: Trial, device: torch.device) -> dict[str, Tensor]:
-    """Train a trial from its first epoch, which gives what its chain of promotions gave; in a folder that goes."""
-    with tempfile.TemporaryDirectory(prefix="nasflow-") as folder:
-        run = RunDirectory(Path(folder))
-        evaluator: Evaluator = EVALUATORS[config.evaluator_name].make(config, run, device)
-        assignment = Assignment.of(trial, (trial.number,))
-        try:
-            evaluator(assignment, lambda: False)
-            return scored_weights(load_checkpoint(run.trial(trial.number).checkpoint, trial.key, trial.seed).tensors)
-        except DivergedError as error:
-            raise NasflowError(f"trial {trial.number} cannot be trained again: {error}") from error
 
 
 def _used_gpu(run: RunDirectory) -> bool:

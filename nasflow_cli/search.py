@@ -98,7 +98,7 @@ class Search:
             remove_leftovers(killed_in)
         self._queue = self.history.pending()
         self._checkpoints = set(self.history.results)
-        self._best = heapq.nsmallest(self.keep_best, self.history.scored(), key=best_first)
+        self._best = heapq.nsmallest(self.keep_best, self.history.searched(), key=best_first)
         while True:
             while self._may_submit() and (trial := self._next()) is not None:
                 self._submit(trial)
@@ -154,7 +154,7 @@ class Search:
         self.observer.told(self.history.trials[result.trial], result, self.history)
         self._checkpoints.add(result.trial)
         if result.score is not None:
-            self._best = heapq.nsmallest(self.keep_best, [*self._best, self.history.scored()[-1]], key=best_first)
+            self._best = heapq.nsmallest(self.keep_best, [*self._best, self.history.searched()[-1]], key=best_first)
         self._drop_checkpoints()
         if len(self.history.results) % max(1, len(self.history.results) // 50) == 0:  # ever rarer: linear in all
             write_leaderboard(self.run, self.history)

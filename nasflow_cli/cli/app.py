@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import nasflow_cli
-from nasflow_cli.cli import check, export, init, inspect, search, space
+from nasflow_cli.cli import check, export, fetch, init, inspect, search, space, train
 from nasflow_cli.cli.output import open_streams, say
 from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, EXIT_STOPPED_EARLY, NasflowError
 
@@ -43,6 +43,7 @@ def options(
 
 
 app.command("init")(init.init)
+app.command("fetch")(fetch.fetch)
 app.command("check")(check.check)
 app.command("space")(space.space)
 app.command("search")(search.search)
@@ -50,6 +51,7 @@ app.command("resume")(search.resume)
 app.command("status")(inspect.status)
 app.command("leaderboard")(inspect.leaderboard)
 app.command("show")(inspect.show)
+app.command("train")(train.train)
 app.command("export-best")(export.export_best)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,14 +30,15 @@ def check(
 
 def _plan(experiment: Experiment) -> dict[str, Any]:
     from nasflow_cli import assemble  # noqa: PLC0415
-    from nasflow_cli.optim.plan import planned_brackets, search_phases, turn_phase  # noqa: PLC0415
+    from nasflow_cli.optim.plan import num_planned, planned_brackets, planned_repeats, search_phases, turn_phase  # noqa: PLC0415
 
     config, space = experiment.config, experiment.space
     brackets = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
+    repeats = planned_repeats(config.search)
     low, high = experiment.cost_range or (None, None)
     # A checkpoint holds the weights, their average and one or two moments, 4 bytes each; each open rung keeps some.
     copies = 3 if config.training.optimizer == "sgd" else 4
-    kept = max(plan.counts[0] for _, plan in brackets) + len(assemble.slots(config)) + 3
+    kept = max(plan.counts[0] for _, plan in brackets) + len(assemble.slots(config)) + 3 + repeats.networks
     return {
         "schema_version": 1,
         "name": config.name,
@@ -58,9 +60,10 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
             }
             for turn, plan in brackets
         ],
-        "trials": sum(plan.num_trials for _, plan in brackets),
+        "confirm": asdict(repeats),
+        "trials": num_planned(config.search),
         "children": sum(plan.counts[0] for _, plan in brackets),
-        "epochs": sum(plan.num_epochs for _, plan in brackets),
+        "epochs": sum(plan.num_epochs for _, plan in brackets) + repeats.num_epochs,
         "workers": [slot.name for slot in assemble.slots(config)],
         "disk_bytes": 0 if config.table is not None or high is None else kept * copies * 4 * high.params,
     }
@@ -102,6 +105,12 @@ def _text(plan: dict[str, Any]) -> str:
     ]
     if len(turns) > 8:
         turns = [*turns[:6], f"    ... {len(turns) - 7} more ...", turns[-1]]
+    confirm = plan["confirm"]
+    if confirm["networks"]:
+        turns.append(
+            f"    confirm  the best {confirm['networks']} again from scratch to epoch {confirm['budget']}, "
+            f"{confirm['repeats']} times each"
+        )
     return "\n".join(
         [
             f"{plan['name']}: the experiment is valid",

@@ -9,6 +9,7 @@ import typer
 
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
+from nasflow_cli.cli.text import final_summary
 
 
 def export_best(
@@ -30,13 +31,20 @@ def export_best(
             "score": verified.score,
             "validation_accuracy": verified.validation_accuracy,
             "test_accuracy": verified.test_accuracy,
+            "final": None if verified.final is None else verified.final.to_json(),
             "max_abs_difference": verified.max_abs_difference,
         }
         emit(about)
         return
+    accuracies = f"test accuracy {verified.test_accuracy:.4f}"
+    if verified.validation_accuracy is not None:
+        accuracies = (
+            f"validation accuracy {verified.validation_accuracy:.4f} (the run's {verified.score:.4f}), {accuracies}"
+        )
+    if verified.final is not None:
+        say(f"{final_summary(verified.final)}; exported: seed {verified.final.results[0].number}, the first")
     say(
         f"checked in a process without nasflow: largest output difference {verified.max_abs_difference:.1e}, "
-        f"validation accuracy {verified.validation_accuracy:.4f} (the run's {verified.score:.4f}), "
-        f"test accuracy {verified.test_accuracy:.4f}"
+        f"{accuracies}"
     )
     emit(verified.directory.root)

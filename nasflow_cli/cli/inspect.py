@@ -10,9 +10,10 @@ import typer
 
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
-from nasflow_cli.cli.text import count, duration, network, table
+from nasflow_cli.cli.text import count, duration, final_summary, network, table
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
 from nasflow_cli.store.lock import holder
@@ -33,16 +34,18 @@ def leaderboard(
 ) -> None:
     """Print the best networks of a run, best first; those of the largest budget come before all others."""
     directory, _, history = _read(run, runs)
-    rows = leaderboard_rows(history)
+    rows, final = leaderboard_rows(history), final_trainings(directory)
     if as_json:
-        emit(leaderboard_json(rows))
+        emit({**leaderboard_json(rows), "final": [training.to_json() for training in final]})
         return
     shown = rows[:top] if top else rows
+    repeated = any(row.seeds > 1 for row in shown)
     cells = [
         [
             str(row.rank),
             str(row.trial),
             f"{row.score:.4f}",
+            *([] if not repeated else ["" if row.spread is None else f"{row.spread:.4f}", str(row.seeds)]),
             str(row.budget),
             count(row.params),
             count(row.flops),
@@ -52,8 +55,10 @@ def leaderboard(
         ]
         for row in shown
     ]
-    header = ["rank", "trial", "score", "epochs", "params", "flops", "time", "phase", "network"]
-    emit(table(header, cells, left=(7, 8)))
+    more = ["spread", "seeds"] if repeated else []
+    header = ["rank", "trial", "score", *more, "epochs", "params", "flops", "time", "phase", "network"]
+    left = (len(header) - 2, len(header) - 1)
+    emit("\n".join([table(header, cells, left=left), *map(final_summary, final)]))
     if len(shown) < len(rows):
         say(f"{len(rows) - len(shown)} more; all of them: nasflow leaderboard --top 0")
     if not rows:
@@ -68,7 +73,7 @@ def status(run: RunArgument = None, runs: RunsOption = Path("runs"), as_json: Js
 
 
 def _status(directory: RunDirectory, events: list[dict[str, Any]], history: History) -> dict[str, Any]:
-    writer, best = holder(directory.lock), history.best()
+    writer, best = holder(directory.lock), history.leader()
     finished = bool(events) and events[-1]["event"] == "finished"
     last = history.trials[-1] if history.trials else None
     measured = [t.proposal.correlation for t in history.trials if t.proposal.correlation is not None]
@@ -91,20 +96,24 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
         "correlation": measured[-1] if measured else None,
         "epochs": sum(result.epochs for result in history.results.values()),
         "worker_seconds": round(sum(result.seconds for result in history.results.values()), 1),
-        "best": _trial_json(*best) if best else None,
+        "best": None
+        if best is None
+        else {
+            **_trial_json(best.trial, best.result),
+            **{"mean": best.mean, "spread": best.spread, "seeds": len(best.scores)},
+        },
     }
 
 
 def _planned(directory: RunDirectory) -> int | None:
     from nasflow_cli.core.config import SearchConfig  # noqa: PLC0415
     from nasflow_cli.core.load import read_yaml  # noqa: PLC0415
-    from nasflow_cli.optim.plan import planned_brackets  # noqa: PLC0415
+    from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
 
     if not directory.resolved_config.exists():
         return None
     section = read_yaml(directory.resolved_config).data.get("search")
-    config = SearchConfig.model_validate_json(json.dumps(section))
-    return sum(plan.num_trials for _, plan in planned_brackets(config.budget, config.turn_brackets, config.trials))
+    return num_planned(SearchConfig.model_validate_json(json.dumps(section)))
 
 
 def _trial_json(trial: Trial, result: Result | None) -> dict[str, Any]:
@@ -125,10 +134,12 @@ def _status_text(facts: dict[str, Any]) -> str:
     if facts["turn"] is not None:
         tau = facts["correlation"]
         said = "not measured yet" if tau is None else f"{tau:.2f}"
-        lines.append(f"turn      {facts['turn'] + 1}, searching {facts['phase']}; predictor's rank correlation {said}")
+        doing = "confirming the best" if facts["phase"] == "confirm" else f"searching {facts['phase']}"
+        lines.append(f"turn      {facts['turn'] + 1}, {doing}; predictor's rank correlation {said}")
     if best:
+        spread = "" if best["spread"] is None else f" +- {best['spread']:.4f} over {best['seeds']} seeds"
         lines.append(
-            f"best      {best['result']['score']:.4f} after {best['budget']} epochs: trial {best['trial']}, "
+            f"best      {best['mean']:.4f}{spread} after {best['budget']} epochs: trial {best['trial']}, "
             f"{network(best['structure'], best['operators'])}"
         )
     if facts["state"] == "stopped":
@@ -153,20 +164,24 @@ def show(
     if number >= len(history.trials):
         raise ConfigError(f"{directory.root} has no trial {number} (there are {len(history.trials)}, from 0)")
     shown, result = history.trials[number], history.results.get(number)
+    final = [training for training in final_trainings(directory) if training.key == shown.key]
     if as_json:
-        emit({"schema_version": 1, **_trial_json(shown, result)})
+        final_json = [training.to_json() for training in final]
+        emit({"schema_version": 1, **_trial_json(shown, result), "final": final_json})
     else:
-        emit(_show_text(directory, shown, result))
+        emit("\n".join([*_show_lines(directory, shown, result), *map(final_summary, final)]))
 
 
-def _show_text(directory: RunDirectory, trial: Trial, result: Result | None) -> str:
+def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) -> list[str]:
     proposal = trial.proposal
     lines = [
         f"trial     {trial.number}, key {trial.key}, seed {trial.seed}",
         f"where     turn {trial.turn + 1} ({trial.phase}), bracket {trial.bracket}, rung {trial.rung}, "
         f"to epoch {trial.budget}",
     ]
-    if trial.parent is not None:
+    if trial.is_repeat:
+        lines.append("from      scratch again, from another seed, to confirm one of the best (search.confirm)")
+    elif trial.parent is not None:
         lines.append(f"from      trial {trial.parent}, whose checkpoint it goes on from")
     else:
         tau = "not measured" if proposal.correlation is None else f"{proposal.correlation:.2f}"
@@ -192,4 +207,4 @@ def _show_text(directory: RunDirectory, trial: Trial, result: Result | None) -> 
         lines.append(half)
         lines.extend(f"  {name:<{width}}  {value}" for name, value in values.items())
     lines.append(f"log       {directory.trial(trial.number).log}")
-    return "\n".join(lines)
+    return lines

@@ -60,6 +60,8 @@ def choice(trial: Trial) -> str:
     proposal = trial.proposal
     if trial.parent is not None:
         return f"promoted from trial {trial.parent}"
+    if trial.is_repeat:
+        return "confirms, from another seed"
     text = proposal.source + (f", 1 of {proposal.ranked}" if proposal.ranked > 1 else "")
     if proposal.why == "predictor":
         return f"{text} by the predictor (tau {proposal.correlation:.2f})"
@@ -76,18 +78,23 @@ class PlainProgress:
         self.num_planned = num_planned
         self._num_told = 0
         self._turn = -1
+        self._is_confirming = False
 
     def asked(self, trial: Trial) -> None:
         """Say when the turn changes; trials are shown when they end."""
-        if trial.turn > self._turn:
+        if trial.is_repeat:
+            if not self._is_confirming:
+                self.note("confirming: the best networks are trained again, each from other seeds")
+            self._is_confirming = True
+        elif trial.turn > self._turn:
             self._turn = trial.turn
             self.note(f"turn {trial.turn + 1}: searching {trial.phase}")
 
     def told(self, trial: Trial, result: Result, history: History) -> None:
         """One line for the trial."""
         self._num_told = len(history.results)
-        best = history.best()
-        top = f"best {best[1].score:.4f} at {best[0].budget}" if best else "no score yet"
+        best = history.leader()
+        top = f"best {best.mean:.4f} at {best.trial.budget}" if best else "no score yet"
         self.note(
             f"[{self._num_told:>{len(str(self.num_planned))}}/{self.num_planned}] trial {trial.number} "
             f"{trial.phase} rung {trial.rung} to epoch {trial.budget}: {outcome(trial, result)}, "
@@ -130,8 +137,10 @@ class LiveProgress:
     def told(self, trial: Trial, result: Result, history: History) -> None:
         """Move it to the table."""
         self._running.pop(trial.number, None)
-        best = history.best()
-        top = f"best {best[1].score:.4f} (trial {best[0].number}, {best[0].budget} epochs)" if best else "no score yet"
+        best = history.leader()
+        top = (
+            f"best {best.mean:.4f} (trial {best.trial.number}, {best.trial.budget} epochs)" if best else "no score yet"
+        )
         failed = sum(1 for each in history.results.values() if each.score is None)
         self._head = f"{len(history.results)}/{self.num_planned} trials, turn {trial.turn + 1}, {top}" + (
             f", {failed} failed" if failed else ""

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
 from nasflow_cli.cli.output import emit, say
-from nasflow_cli.core.errors import (
-    EXIT_SIGINT,
-    EXIT_SIGTERM,
-    EXIT_STOPPED_EARLY,
-    ConfigError,
-    NoValidTrialError,
-)
+from nasflow_cli.cli.signals import heeded
+from nasflow_cli.cli.text import standing
+from nasflow_cli.core.errors import ConfigError, NoValidTrialError
 
 if TYPE_CHECKING:
     from nasflow_cli.assemble import Experiment
     from nasflow_cli.core.config import ExperimentConfig
-    from nasflow_cli.search import Stop
     from nasflow_cli.store.run_directory import RunDirectory
-
-SIGNALS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGUSR1: EXIT_STOPPED_EARLY}
 
 
 def search(
@@ -66,19 +56,18 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
 def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDirectory]) -> None:
     from nasflow_cli import assemble  # noqa: PLC0415
     from nasflow_cli.cli.progress import progress  # noqa: PLC0415
-    from nasflow_cli.optim.plan import planned_brackets  # noqa: PLC0415
+    from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
     from nasflow_cli.search import Stop  # noqa: PLC0415
 
     # What the imports left is looked through by every full collection, and a long journal causes many.
     gc.freeze()
     experiment = assemble.check(config)
     run = directory_for(experiment)
-    plan = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
     stop = Stop()
     with (
-        progress(sum(bracket.num_trials for _, bracket in plan)) as shown,
+        progress(num_planned(config.search)) as shown,
         assemble.open_search(experiment, run, shown, stop) as live,
-        _signals(stop),
+        heeded(stop),
     ):
         told = len(live.history.results)
         slots = assemble.slots(config)
@@ -88,10 +77,9 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
             shown.note(f"going on after {told} finished trials")
         ending = live.work()
         history = live.history
-    best = history.best()
+    best = history.leader()
     if best is not None:
-        trial, result = best
-        say(f"best: trial {trial.number}, score {result.score:.4f} after {trial.budget} epochs, key {trial.key}")
+        say(f"best: trial {best.trial.number}, {standing(best)} after {best.trial.budget} epochs, key {best.trial.key}")
     emit(run.root)
     if not ending.finished:
         say(f"stopped early: {ending.reason}; go on with: nasflow resume {run.root}")
@@ -104,21 +92,3 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
 def _all_failed(run: RunDirectory, errors: set[str]) -> str:
     examples = "; ".join(sorted(errors)[:3])
     return f"not one trial has a score ({examples}); the logs are under {run.root / 'trials'}"
-
-
-@contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """First signal: wind down. Second: leave now; the workers end with the block around this one."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        code = SIGNALS[signal.Signals(number)]
-        if stop.why is not None:
-            sys.exit(code)
-        stop.why, stop.exit_code = f"{signal.Signals(number).name} received", code
-
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasflow_cli.core.trial import Standing
+from nasflow_cli.store.final_results import FinalTraining
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = ()) -> str:
     """Columns under a header, right-aligned except those in `left`."""
@@ -62,3 +65,21 @@ def network(structure: Mapping[str, Any], operators: Mapping[str, Any]) -> str:
     others = sorted({str(value) for name, value in operators.items() if not name.endswith(".operation")})
     shown = [f"[{' '.join(parts)}]"] if parts else []
     return " ".join([*shown, *operations, *([f"({', '.join(others)})"] if others else [])])
+
+
+def final_summary(training: FinalTraining) -> str:
+    """A final training in one line; what stands behind the sign is one standard deviation over the seeds."""
+    num = len(training.results)
+    spread = "" if training.spread is None else f" +- {training.spread:.4f}"
+    return (
+        f"final training of trial {training.trial}: test accuracy {training.mean:.4f}{spread}, "
+        f"{f'mean of {num} seeds' if num > 1 else '1 seed'}, {training.epochs} epochs on "
+        f"{training.results[0].num_train} examples, validation included"
+    )
+
+
+def standing(of: Standing) -> str:
+    """The score of a network in words: the mean and its spread where there are several seeds."""
+    if of.spread is None:
+        return f"score {of.mean:.4f}"
+    return f"score {of.mean:.4f} +- {of.spread:.4f} (mean of {len(of.scores)} seeds)"

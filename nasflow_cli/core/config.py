@@ -195,6 +195,17 @@ class PredictorConfig(Section):
     learning_rate: float = Field(default=5e-3, gt=0)
 
 
+class ConfirmConfig(Section):
+    """After the last bracket the best networks are trained again; the winner is the one with the best mean score."""
+
+    top: int = Field(default=0, ge=0, description="So many of the best at the largest budget; 0: none.")
+    repeats: int = Field(
+        default=2,
+        ge=1,
+        description="Trainings of each, from scratch and each from a seed of its own. They come on top of `trials`.",
+    )
+
+
 class SearchConfig(Section):
     """How long to search, with which budgets, and how new candidates are made."""
 
@@ -228,6 +239,7 @@ class SearchConfig(Section):
     )
     density: DensityConfig = DensityConfig()
     predictor: PredictorConfig = PredictorConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
 
     @model_validator(mode="after")
     def _shares(self) -> SearchConfig:
@@ -310,7 +322,7 @@ class ExperimentConfig(Section):
             for moved in ("path", "test_path"):
                 if isinstance(section, dict):
                     section.pop(moved, None)
-        for operational in ("trials", "time_limit_s"):
+        for operational in ("trials", "time_limit_s", "confirm"):
             value["search"].pop(operational)
         value["training"].pop("checkpoint_every_s")
         # The order of the cells counts: parameters are declared, and so drawn, in it.

@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     DROPOUT = 8
     FEASIBLE = 9
     SURVEY = 10
+    FINAL = 11
 
 
 def generator(seed: int, number: int, purpose: Purpose) -> np.random.Generator:

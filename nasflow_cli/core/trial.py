@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +17,10 @@ HALVES: tuple[Side, Side] = ("structure", "operators")
 Phase = Side | Literal["both"]
 """What a turn searches: one half while the other is held, or both at once."""
 
-Source = Literal["random", "density", "edit", "promotion"]
+TrialPhase = Phase | Literal["confirm"]
+"""What a trial is part of: a turn, or the repeats of the best networks after the last one."""
+
+Source = Literal["random", "density", "edit", "promotion", "confirm"]
 ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint", "disk"]
 """What ended a trial. `disk` is never told of one: no trial is to blame for it, and the search stops."""
 
@@ -28,7 +32,7 @@ class Proposal:
     `ranked` counts the candidates that competed for the slot. `correlation` is Kendall's tau between what the
     predictor had said of earlier trials before they ran and what they then scored; None while too few are known.
     `fitted_on` counts the results that the predictor had learned from. `filtered` tells whether it made the choice,
-    and `why` gives the reason in a word: `predictor`, `bypass`, `untrusted`, `cold`, `off` or `promotion`.
+    and `why` gives the reason in a word: `predictor`, `bypass`, `untrusted`, `cold`, `off`, `promotion` or `confirm`.
     """
 
     source: Source
@@ -47,6 +51,9 @@ class Trial:
     `turn` counts the turns of both searches from 0; `bracket` is hpbandster's iteration number, here equal to the
     turn's own bracket count over both phases; `slot` is hpbandster's configuration id. `parent` is the trial whose
     checkpoint this one goes on from.
+
+    In the phase `confirm` a network is trained again from scratch with another seed; turn, bracket, rung and slot are
+    then those of the trial that it repeats.
     """
 
     number: int
@@ -54,7 +61,7 @@ class Trial:
     key: str
     budget: int
     seed: int
-    phase: Phase
+    phase: TrialPhase
     turn: int
     bracket: int
     rung: int
@@ -72,6 +79,11 @@ class Trial:
             raise ValueError(f"a budget is at least 1, not {self.budget}")
         if self.parent is not None and self.parent >= self.number:
             raise ValueError("a parent comes before its child")
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether a network of the search is trained again, which says nothing new to who proposes."""
+        return self.phase == "confirm"
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain value that the journal holds."""
@@ -154,6 +166,49 @@ class Result:
         return cls(**{**known, "notes": tuple(known.get("notes", ()))})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the trials of one network at its largest budget say together.
+
+    `trial` and `result` are the first of them, the search's own; `scores` are of all, in the order of their numbers.
+    """
+
+    trial: Trial
+    result: Result
+    scores: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean score over the seeds."""
+        return statistics.fmean(self.scores)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the score over the seeds (n - 1 in the divisor); None for one seed."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+
+def standings(scored: Iterable[tuple[Trial, Result]]) -> list[Standing]:
+    """Every network that has a score, best first.
+
+    The largest budget comes first; at a budget, networks that were trained from several seeds before those with a
+    single score, which says less; then the mean decides, and of equals the earlier trial leads.
+    """
+    largest: dict[str, int] = {}
+    groups: dict[str, list[tuple[int, Trial, Result]]] = {}
+    for trial, result in scored:
+        if trial.budget > largest.get(trial.key, 0):
+            largest[trial.key], groups[trial.key] = trial.budget, []
+        if trial.budget == largest[trial.key]:
+            groups[trial.key].append((trial.number, trial, result))
+    found = []
+    for group in groups.values():
+        group.sort(key=lambda entry: entry[0])
+        scores = tuple(result.score for _, _, result in group if result.score is not None)
+        found.append(Standing(trial=group[0][1], result=group[0][2], scores=scores))
+    return sorted(found, key=lambda s: (-s.trial.budget, len(s.scores) == 1, -s.mean, s.trial.number))
+
+
 class History:
     """All trials asked and all results told, in the order in which that happened.
 
@@ -165,6 +220,7 @@ class History:
         self.results: dict[int, Result] = {}
         self.events: list[Trial | Result] = []
         self._scored: list[tuple[Trial, Result]] = []
+        self._searched: list[tuple[Trial, Result]] = []
         self._pending: dict[int, Trial] = {}
         self._best: tuple[Trial, Result] | None = None
 
@@ -186,8 +242,11 @@ class History:
         self.events.append(result)
         del self._pending[result.trial]
         if result.score is not None:
-            self._scored.append((self.trials[result.trial], result))
-            self._best = min(filter(None, (self._best, self._scored[-1])), key=best_first)
+            told = self.trials[result.trial], result
+            self._scored.append(told)
+            if not told[0].is_repeat:
+                self._searched.append(told)
+                self._best = min(filter(None, (self._best, told)), key=best_first)
 
     def lineage(self, trial: Trial) -> tuple[int, ...]:
         """The trial, its parent, that one's parent, and so on."""
@@ -204,9 +263,23 @@ class History:
         """Trials with a score, in the order in which the scores came. Not to be changed."""
         return self._scored
 
+    def searched(self) -> Sequence[tuple[Trial, Result]]:
+        """The same without repeats: what may be learned from. Not to be changed."""
+        return self._searched
+
+    def leader(self) -> Standing | None:
+        """The best network at the largest budget that has a score: the first of `standings`."""
+        if self._best is None:
+            return None
+        if len(self._searched) == len(self._scored):  # no repeats: known without a look at all
+            trial, result = self._best
+            return Standing(trial=trial, result=result, scores=(result.score or 0.0,))
+        return standings(pair for pair in self._scored if pair[0].budget == self._best[0].budget)[0]
+
     def best(self) -> tuple[Trial, Result] | None:
-        """The trial with the highest score at the largest budget that has one; the earliest of equals."""
-        return self._best
+        """The leader's own trial, and how it ended."""
+        leader = self.leader()
+        return None if leader is None else (leader.trial, leader.result)
 
 
 def best_first(scored: tuple[Trial, Result]) -> tuple[int, float, int]:

@@ -102,8 +102,11 @@ class Alternating:
         while self._followed < len(history.events):
             event = history.events[self._followed]
             self._followed += 1
+            trial = history.trials[event.trial] if isinstance(event, Result) else event
+            if trial.is_repeat:  # whoever asked for it proposes nothing by it
+                continue
             if isinstance(event, Result):
-                self._learn(history.trials[event.trial], event)
+                self._learn(trial, event)
                 continue
             if self._asked is None:
                 self._replay(history, event)

@@ -32,6 +32,25 @@ class BracketPlan:
         return sum(count * step for count, step in zip(self.counts, steps, strict=True))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatPlan:
+    """How the best networks are confirmed: so many, each trained again so many times, from scratch to `budget`."""
+
+    networks: int
+    repeats: int
+    budget: int
+
+    @property
+    def num_trials(self) -> int:
+        """Trainings in all."""
+        return self.networks * self.repeats
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs in all."""
+        return self.num_trials * self.budget
+
+
 def rung_budgets(config: BudgetConfig) -> tuple[int, ...]:
     """The rungs as given, or the geometric ladder that ends at the largest: max / eta ** k, rounded, at least min."""
     if config.rungs is not None:
@@ -83,3 +102,17 @@ def planned_brackets(config: BudgetConfig, turn_brackets: int, num_trials: int) 
             return chosen
         chosen.append((turn, plan))
         used += plan.num_trials
+
+
+def planned_repeats(config: SearchConfig) -> RepeatPlan:
+    """What follows the last bracket. Every bracket ends at the largest budget, with the counts of its last rung."""
+    brackets = planned_brackets(config.budget, config.turn_brackets, config.trials)
+    reach = sum(plan.counts[-1] for _, plan in brackets)
+    networks = min(config.confirm.top, reach)
+    return RepeatPlan(networks=networks, repeats=config.confirm.repeats, budget=config.budget.max)
+
+
+def num_planned(config: SearchConfig) -> int:
+    """Trainings of the whole search: of all brackets, and of the repeats that follow."""
+    brackets = planned_brackets(config.budget, config.turn_brackets, config.trials)
+    return sum(plan.num_trials for _, plan in brackets) + planned_repeats(config).num_trials

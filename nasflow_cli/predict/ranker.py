@@ -41,7 +41,7 @@ class GraphRanker:
 
     def outlook(self, history: History, number: int) -> Outlook:
         """Say whether it will make the choice for trial `number`; see `optim.proposals.Ranker`."""
-        fitted_on = self._due(len(history.scored()))
+        fitted_on = self._due(len(history.searched()))
         ensemble = self._ensemble(history, fitted_on)
         if ensemble is None:
             return Outlook(why="cold")
@@ -57,7 +57,7 @@ class GraphRanker:
         Thompson's choice: one member of the ensemble, drawn for the trial, decides alone. Where the members agree, they
         are sure; where they do not, each gets its way now and then.
         """
-        ensemble = self._ensemble(history, self._due(len(history.scored())))
+        ensemble = self._ensemble(history, self._due(len(history.searched())))
         if ensemble is None:
             return np.zeros(len(pool))
         values = ensemble.values([self._encoder.encode(shown(c.graph)) for c in pool], [budget] * len(pool))
@@ -68,7 +68,7 @@ class GraphRanker:
 
     def predicted(self, candidate: Candidate, budget: int, history: History) -> float | None:
         """The ensemble's mean, on the scale of the scores; see `optim.proposals.Ranker`."""
-        ensemble = self._ensemble(history, self._due(len(history.scored())))
+        ensemble = self._ensemble(history, self._due(len(history.searched())))
         if ensemble is None:
             return None
         value = float(ensemble.values([self._encoder.encode(shown(candidate.graph))], [budget]).mean())
@@ -88,7 +88,7 @@ class GraphRanker:
 
     def _ensemble(self, history: History, fitted_on: int) -> Ensemble | None:
         if fitted_on and self._fitted[0] != fitted_on:
-            known = history.scored()[:fitted_on]
+            known = history.searched()[:fitted_on]
             ensemble = fit(
                 [self._encode(trial) for trial, _ in known],
                 [trial.budget for trial, _ in known],
@@ -121,7 +121,7 @@ class GraphRanker:
     def _line(self, history: History, budget: int) -> tuple[float, float, float]:
         """Slope, and the means of values and scores, of the latest results at a budget."""
         fitted_on, ensemble = self._fitted
-        learned = history.scored()[:fitted_on]
+        learned = history.searched()[:fitted_on]
         known = [(trial, result) for trial, result in learned if trial.budget == budget]
         known = (known if len(known) >= 3 else list(learned))[-LINE_RESULTS:]
         scores = np.array([result.score for _, result in known], dtype=np.float64)

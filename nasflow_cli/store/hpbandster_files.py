@@ -25,7 +25,9 @@ def write_hpbandster_files(run: RunDirectory, history: History) -> None:
     first_of_slot: dict[tuple[int, int, int], Trial] = {}
     for trial in history.trials:
         first_of_slot.setdefault(trial.slot, trial)
-    told = [event for event in history.events if isinstance(event, Result)]
+    # One result a budget is what the format holds: repeats stay out.
+    results_told = (event for event in history.events if isinstance(event, Result))
+    told = [result for result in results_told if not history.trials[result.trial].is_repeat]
     # Configurations first: a result whose configuration is not there yet would not load.
     write_whole(run.hpbandster / "configs.json", _lines(_config(trial) for trial in first_of_slot.values()))
     results = _lines(_result(history.trials[result.trial], result) for result in told)

@@ -1,6 +1,7 @@
 """The leaderboard: a history as a ranking, one row per network. Knows nothing that the journal does not say.
 
-Refuses to rank a failed trial, and to put a score at a small budget before one at a larger: it says less.
+Refuses to rank a failed trial, and to put a score at a small budget before one at a larger, or a single score before a
+mean of several seeds: it says less.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from nasflow_cli.core.architecture import Half
-from nasflow_cli.core.trial import History, Phase, Result, Trial, best_first
+from nasflow_cli.core.trial import History, Result, Trial, TrialPhase, standings
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.run_directory import RunDirectory
 
@@ -28,19 +29,23 @@ MAPPINGS = ("structure", "operators", "metrics")
 class Row:
     """One network at the largest budget (epochs) at which it has a score (higher is better).
 
-    `flops` are for one forward pass, two per multiply-add. `seconds` is the wall time of this trial and of all that
-    it went on from. `metrics` are the plain numbers that the trial has beside its score.
+    `score` is the mean over `seeds` trainings, `spread` their standard deviation (None for one); `trial` is the first
+    of them, the search's own, and all else is said of it. `flops` are for one forward pass, two per multiply-add.
+    `seconds` is the wall time of this trial and of all that it went on from. `metrics` are the plain numbers that the
+    trial has beside its score.
     """
 
     rank: int
     trial: int
     key: str
     score: float
+    spread: float | None
+    seeds: int
     budget: int
     params: int | None
     flops: int | None
     seconds: float
-    phase: Phase
+    phase: TrialPhase
     structure: Half
     operators: Half
     metrics: Mapping[str, float]
@@ -52,28 +57,26 @@ class Row:
 
 
 def leaderboard_rows(history: History) -> list[Row]:
-    """Rank every network that has a score: largest budget first, then best score, then earliest trial.
-
-    The first row is `history.best()`.
-    """
-    rows: dict[str, Row] = {}
-    for trial, result in sorted(history.scored(), key=best_first):
-        if trial.key not in rows and result.score is not None:
-            rows[trial.key] = Row(
-                rank=len(rows) + 1,
-                trial=trial.number,
-                key=trial.key,
-                score=result.score,
-                budget=trial.budget,
-                params=_count(result, "params"),
-                flops=_count(result, "flops"),
-                seconds=_paid_seconds(history, trial),
-                phase=trial.phase,
-                structure=trial.architecture.structure,
-                operators=trial.architecture.operators,
-                metrics={name: value for name, value in result.metrics.items() if math.isfinite(value)},
-            )
-    return list(rows.values())
+    """Rank every network that has a score, as `standings` does. The first row is `history.leader()`."""
+    return [
+        Row(
+            rank=rank,
+            trial=standing.trial.number,
+            key=standing.trial.key,
+            score=standing.mean,
+            spread=standing.spread,
+            seeds=len(standing.scores),
+            budget=standing.trial.budget,
+            params=_count(standing.result, "params"),
+            flops=_count(standing.result, "flops"),
+            seconds=_paid_seconds(history, standing.trial),
+            phase=standing.trial.phase,
+            structure=standing.trial.architecture.structure,
+            operators=standing.trial.architecture.operators,
+            metrics={name: value for name, value in standing.result.metrics.items() if math.isfinite(value)},
+        )
+        for rank, standing in enumerate(standings(history.scored()), start=1)
+    ]
 
 
 def leaderboard_json(rows: Sequence[Row]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ Structure: {structure}
 Operators: {operators}
 
 ## How it was trained
-{training}
+{final}{training}
 
 ## Checked
 In a process of its own, without nasflow, the files gave the trained network's outputs on {num_checked:,} {examples};
@@ -58,7 +58,7 @@ def readable(card: Mapping[str, Any]) -> str:
         name=card["name"],
         found=(
             f"Trial {found['trial']} of the search, key `{card['key']}`; its score was {found['score']:.4f} after "
-            f"{found['budget_epochs']} epochs."
+            f"{found['budget_epochs']} epochs{_confirmed(found)}."
         ),
         validation=_accuracy(card, "validation"),
         test=_accuracy(card, "test"),
@@ -71,13 +71,20 @@ def readable(card: Mapping[str, Any]) -> str:
         lineage=_lineage(found),
         structure=_listed(card["architecture"]["structure"]),
         operators=_listed(card["architecture"]["operators"]),
-        training=_listed({"seed": found["seed"], "epochs": found["budget_epochs"], **card["training"]}),
+        final=_final(card),
+        training=_listed({**_run(card), **card["training"]}),
         num_checked=card["verification"]["num_images"],
         difference=card["verification"]["max_abs_difference"],
         versions=", ".join(f"{name} {version}" for name, version in card["versions"].items()),
         examples=_examples(card),
         **(_image_text if len(card["input"]["shape"]) == 3 else _vector_text)(card["input"]),
     )
+
+
+def _confirmed(found: Mapping[str, Any]) -> str:
+    if found["num_seeds"] == 1:
+        return ""
+    return f"; over {found['num_seeds']} seeds {found['mean_score']:.4f} +- {found['spread_score']:.4f}"
 
 
 def _examples(card: Mapping[str, Any]) -> str:
@@ -103,14 +110,41 @@ def _vector_text(vector: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _run(card: Mapping[str, Any]) -> dict[str, Any]:
+    final, found = card["final"], card["found"]
+    if final is not None:
+        return {"seed": final["seed"], "epochs": final["epochs"]}
+    return {"seed": found["seed"], "epochs": found["budget_epochs"]}
+
+
+def _final(card: Mapping[str, Any]) -> str:
+    final = card["final"]
+    if final is None:
+        return ""
+    text = (
+        f"In a final training, from scratch on {final['num_train']:,} {_examples(card)} (training and validation data) "
+        f"for {final['epochs']} epochs. The weights are of seed {final['weights_of_seed']}, the first: none is chosen "
+        "by its test accuracy."
+    )
+    if final["num_seeds"] > 1:
+        text += (
+            f" Test accuracy over {final['num_seeds']} seeds: mean {final['mean_test_accuracy']:.4f}, standard "
+            f"deviation {final['spread_test_accuracy']:.4f}."
+        )
+    return f"{text}\n\n"
+
+
 def _accuracy(card: Mapping[str, Any], split: str) -> str:
+    if card[split] is None:
+        return "none: it was trained on the validation data as well"
     return f"{card[split]['accuracy']:.4f} on {card[split]['num_images']:,} {_examples(card)}"
 
 
 def _data(card: Mapping[str, Any]) -> str:
     split = card["split"]
+    num_train = split["num_train"] if card["final"] is None else card["final"]["num_train"]
     own = "the data's own" if split["test_indices"] is None else "carved out, its indices are in model_card.json"
-    return f"{split['source']}, {split['num_train']:,} {_examples(card)} to train on; test split: {own}"
+    return f"{split['source']}, {num_train:,} {_examples(card)} to train on; test split: {own}"
 
 
 def _lineage(found: Mapping[str, Any]) -> str:

@@ -47,6 +47,11 @@ class TrialDirectory:
         """The weights that a promoted trial goes on from."""
         return self.root / "checkpoint.safetensors"
 
+    @property
+    def result(self) -> Path:
+        """How a final training ended; a trial of the search has its result in the journal."""
+        return self.root / "result.json"
+
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
@@ -114,9 +119,18 @@ class RunDirectory:
         """The directory with one directory a trial."""
         return self.root / "trials"
 
+    @property
+    def final(self) -> Path:
+        """The directory of all final trainings."""
+        return self.root / "final"
+
     def trial(self, number: int) -> TrialDirectory:
         """Return where trial `number` keeps its files."""
         return TrialDirectory(self.trials / str(number))
+
+    def final_training(self, trial: int, epochs: int, number: int) -> TrialDirectory:
+        """Return where the final training of a trial for so many epochs keeps the files of its seed `number`."""
+        return TrialDirectory(self.final / f"trial{trial}-epochs{epochs}" / f"seed{number}")
 
 
 def create_run_directory(runs: Path, name: str, now: datetime) -> RunDirectory:

@@ -34,6 +34,8 @@ def table_mistakes(config: ExperimentConfig) -> Iterator[Mistake]:
         yield from _parameters(config.table, SearchSpace(config.space, operation_facts()))
         yield from _budgets(config, config.table)
         yield from _constraints(config, config.table)
+        if config.search.confirm.top:
+            yield ("search", "confirm", "top"), "a table gives a network the same score each time; remove `confirm`"
 
 
 def _columns(table: TableConfig) -> Iterator[Mistake]:

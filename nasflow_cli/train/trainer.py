@@ -183,7 +183,7 @@ class Trainer:
         outputs = torch.cat(logits)
         loss = float(nn.functional.cross_entropy(outputs, split.labels))
         if not math.isfinite(loss):
-            raise DivergedError(f"the validation loss is {loss}")
+            raise DivergedError(f"the loss of its outputs is {loss}")
         return Score(accuracy=float((outputs.argmax(1) == split.labels).double().mean()), loss=loss)
 
     def tensors(self) -> dict[str, Tensor]:

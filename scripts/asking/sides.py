@@ -160,7 +160,7 @@ def _engine(experiment: Experiment, setting: Setting, fitted_on: int | None) -> 
         }
     )
     made: ExperimentConfig = config.model_copy(update={"search": search})
-    return assemble.make_optimizer(replace(experiment, config=made))
+    return assemble.make_engine(replace(experiment, config=made))
 
 
 def _result(trial: Trial) -> Result:

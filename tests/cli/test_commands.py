@@ -17,7 +17,7 @@ from tiny import timeless, write_config
 
 LOCAL = {"kind": "local", "workers": 1}
 ROW = {
-    *("rank", "trial", "key", "score", "budget", "params", "flops", "seconds", "phase"),
+    *("rank", "trial", "key", "score", "spread", "seeds", "budget", "params", "flops", "seconds", "phase"),
     *("structure", "operators", "metrics"),
 }
 
@@ -116,7 +116,7 @@ def test_the_leaderboard_document_has_the_promised_fields(nasflow: Call, finishe
 def test_the_leaderboard_files_agree_with_the_command(nasflow: Call, finished: tuple[Path, Path]) -> None:
     document = json.loads(nasflow("leaderboard", finished[1], "--json")[1])
 
-    assert json.loads((finished[1] / "leaderboard.json").read_text()) == document
+    assert {**json.loads((finished[1] / "leaderboard.json").read_text()), "final": []} == document
     with (finished[1] / "leaderboard.csv").open(newline="") as file:
         assert [row["key"] for row in csv.DictReader(file)] == [row["key"] for row in document["rows"]]
 
@@ -152,6 +152,20 @@ def test_check_prints_the_plan(nasflow: Call, finished: tuple[Path, Path]) -> No
     assert plan["trials"] == sum(sum(bracket["counts"]) for bracket in plan["brackets"])
     assert [bracket["phase"] for bracket in plan["brackets"][:2]] == ["structure", "operators"]
     assert nasflow("check", finished[0])[0] == 0
+
+
+def test_the_plan_counts_the_repeats_of_the_best(nasflow: Call, finished: tuple[Path, Path]) -> None:
+    plain = json.loads(nasflow("check", finished[0], "--json")[1])
+    options = ("--set", "search.confirm.top=2", "--set", "search.confirm.repeats=4")
+
+    plan = json.loads(nasflow("check", finished[0], "--json", *options)[1])
+
+    assert (plain["confirm"]["networks"], plan["confirm"]) == (0, {"networks": 2, "repeats": 4, "budget": 3})
+    assert plan["trials"] == plain["trials"] + 2 * 4
+    assert plan["epochs"] == plain["epochs"] + 2 * 4 * 3
+    assert (
+        "confirm  the best 2 again from scratch to epoch 3, 4 times each" in nasflow("check", finished[0], *options)[1]
+    )
 
 
 def test_help_and_leaderboard_import_neither_torch_nor_dgl(finished: tuple[Path, Path]) -> None:

@@ -66,12 +66,14 @@ def test_a_run_over_a_table_goes_on_from_anywhere(
     assert len([event for event in events if event["event"] == "told"]) == 12
 
 
-def test_a_run_over_a_table_has_nothing_to_export(nasflow: Call, searched: Path) -> None:
-    code, _, err = nasflow("export-best", searched)
+def test_a_run_over_a_table_has_nothing_to_export_and_nothing_to_train_on(nasflow: Call, searched: Path) -> None:
+    (code, _, err), (train_code, _, train_err) = nasflow("export-best", searched), nasflow("train", searched)
 
-    assert code == 2
+    assert (code, train_code) == (2, 2)
     assert "nothing was trained" in err
+    assert "there is no data to train on" in train_err
     assert not (searched / "export").exists()
+    assert not (searched / "final").exists()
 
 
 def test_the_check_shows_the_table_and_no_images(nasflow: Call) -> None:

@@ -43,6 +43,7 @@ def test_an_experiment_cannot_be_changed(load, experiment: str) -> None:
         "executor.trial_time_limit_s=60",
         "search.trials=100",
         "search.time_limit_s=60",
+        "search.confirm.top=3",
         "data.path=/somewhere",
         "data.test_path=/elsewhere",
         "training.checkpoint_every_s=1",

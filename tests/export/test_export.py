@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load, save
 
 from nasflow_cli import export as export_module
+from nasflow_cli import final
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
 from nasflow_cli.core.registry import EVALUATORS
@@ -27,12 +28,14 @@ from nasflow_cli.export import REGISTERED, Verified, export_best
 from nasflow_cli.nets import fresh_process
 from nasflow_cli.nets.fresh_process import batched_logits, logits_in_fresh_process
 from nasflow_cli.nets.operations import operation_facts
+from nasflow_cli.search import Stop
 from nasflow_cli.store.export_directory import staged
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.journal import Journal, JournalHeader
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.child import ChildTrainer
 from nasflow_cli.train.protocol import Assignment
+from nasflow_cli.train.trainer import scored_weights
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_export.py"
 FILES = ["model.safetensors", "model_card.json", "model_card.md", "network.py"]
@@ -235,6 +238,69 @@ def test_a_child_whose_checkpoint_is_lost_is_trained_again_to_the_same_weights(
     assert verified.trained_again
     assert verified.directory.weights.read_bytes() == finished.directory.weights.read_bytes()
     assert snapshot(run.root).items() >= before.items()
+
+
+@pytest.fixture(scope="module")
+def finally_trained(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run with a final training of three epochs, two seeds."""
+    root = tmp_path_factory.mktemp("final") / "run"
+    shutil.copytree(trained_run.root, root)
+    (root / "config.resolved.yaml").write_text((root / "config.resolved.yaml").read_text().replace("local", "inline"))
+    trained = final.train(RunDirectory(root), final.plan(RunDirectory(root), 1, 3, 2), lambda _: None, Stop())
+    assert trained.finished
+    return RunDirectory(root)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_weights_of_a_final_training_are_preferred_those_of_its_first_seed(
+    finally_trained: RunDirectory, tmp_path: Path
+) -> None:
+    verified = export_best(finally_trained, tmp_path / "out", lambda _: None)
+
+    card, trained = card_of(verified), verified.final
+    assert trained is not None
+    left = scored_weights(load(finally_trained.final_training(1, 3, 0).checkpoint.read_bytes()))
+    exported = load(verified.directory.weights.read_bytes())
+    assert len(left) == len(exported)
+    assert all(any(torch.equal(value, other) for other in exported.values()) for value in left.values())
+    assert (verified.validation_accuracy, card["validation"]) == (None, None)
+    assert verified.test_accuracy == card["test"]["accuracy"] == trained.results[0].test_accuracy
+    assert (card["final"]["weights_of_seed"], card["final"]["num_seeds"], card["final"]["epochs"]) == (0, 2, 3)
+    assert card["final"]["num_train"] == 1797 - 359
+    assert (card["found"]["score"], card["final"]["mean_test_accuracy"]) == (verified.score, trained.mean)
+    text = verified.directory.readable_card.read_text(encoding="utf-8")
+    assert "none: it was trained on the validation data as well" in text
+    assert "The weights are of seed 0, the first: none is chosen by its test accuracy." in text
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_final_training_that_has_another_test_accuracy_ends_the_export(
+    finally_trained: RunDirectory, tmp_path: Path
+) -> None:
+    shutil.copytree(finally_trained.root, tmp_path / "run")
+    result = RunDirectory(tmp_path / "run").final_training(1, 3, 0).result
+    told = json.loads(result.read_text())
+    result.write_text(json.dumps({**told, "test_accuracy": told["test_accuracy"] + 2 / 359}))
+
+    with pytest.raises(
+        NasflowError, match=r"is recorded with a test accuracy of .* test accuracy of .*nothing was kept"
+    ):
+        export_best(RunDirectory(tmp_path / "run"), tmp_path / "out", lambda _: None)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_without_the_weights_of_the_final_training_those_of_the_search_are_exported(
+    finally_trained: RunDirectory, finished: Verified, tmp_path: Path
+) -> None:
+    shutil.copytree(finally_trained.root, tmp_path / "run")
+    RunDirectory(tmp_path / "run").final_training(1, 3, 0).checkpoint.unlink()
+    said: Tell = []
+
+    verified = export_best(RunDirectory(tmp_path / "run"), tmp_path / "out", said.append)
+
+    assert "the final training of trial 1 has no weights (checkpoint.safetensors is not there)" in said[0]
+    assert verified.final is None
+    assert verified.directory.weights.read_bytes() == finished.directory.weights.read_bytes()
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, file: str, change: Callable[[bytes], bytes]) -> None:

@@ -19,6 +19,7 @@ from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.core.trial import History, Proposal, Result, Trial
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
+from nasflow_cli.optim.confirm import Confirming
 from nasflow_cli.optim.density import Vector
 from nasflow_cli.optim.proposals import Candidate, NoRanker, Outlook, Ranker
 
@@ -151,7 +152,7 @@ def outcome(trial: Trial, fails: Callable[[Trial], bool] = never) -> Result:
 
 
 def play(
-    engine: Alternating,
+    engine: Alternating | Confirming,
     *,
     history: History | None = None,
     workers: int = 1,

@@ -27,11 +27,16 @@ def history(trial_of, result_of, history_from) -> History:
     )
 
 
-@pytest.fixture
-def opened(history: History, tmp_path: Path) -> HpbandsterResult:
-    run = RunDirectory(tmp_path)
+def told_to(history: History, folder: Path) -> HpbandsterResult:
+    """What hpbandster reads of a history."""
+    run = RunDirectory(folder)
     write_hpbandster_files(run, history)
     return logged_results_to_HBS_result(str(run.hpbandster))
+
+
+@pytest.fixture
+def opened(history: History, tmp_path: Path) -> HpbandsterResult:
+    return told_to(history, tmp_path)
 
 
 def test_the_incumbent_is_the_best_at_the_largest_budget(opened: HpbandsterResult) -> None:
@@ -48,6 +53,16 @@ def test_a_promoted_slot_has_its_losses_at_both_budgets(opened: HpbandsterResult
 
 def test_the_learning_curves_of_promoted_slots_are_read(opened: HpbandsterResult) -> None:
     assert opened.get_learning_curves()[(0, 0, 1)] == [[(1, -0.7), (3, -0.75)]]
+
+
+def test_repeats_of_the_best_stay_out_since_a_slot_has_one_run_a_budget(
+    history: History, trial_of, result_of, tmp_path: Path
+) -> None:
+    history.asked(trial_of(6, slot=(0, 0, 0), budget=3, phase="confirm", seed=8))
+    history.told(result_of(6, 0.1))
+
+    assert len(told_to(history, tmp_path).get_all_runs()) == 5
+    assert told_to(history, tmp_path).get_incumbent_id() == (0, 0, 0)
 
 
 def test_a_failed_trial_has_no_loss_but_its_error(opened: HpbandsterResult) -> None:

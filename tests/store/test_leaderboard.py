@@ -13,7 +13,7 @@ from nasflow_cli.store.leaderboard import leaderboard_csv, leaderboard_json, lea
 from nasflow_cli.store.run_directory import RunDirectory
 
 FIELDS = [
-    *("rank", "trial", "key", "score", "budget", "params", "flops", "seconds", "phase"),
+    *("rank", "trial", "key", "score", "spread", "seeds", "budget", "params", "flops", "seconds", "phase"),
     *("structure", "operators", "metrics"),
 ]
 
@@ -48,9 +48,36 @@ def test_of_equal_scores_the_earlier_trial_leads(trial_of, result_of, history_fr
     assert [row.trial for row in leaderboard_rows(history)] == [0, 1, 2]
 
 
-def test_a_network_trained_twice_at_one_budget_has_its_better_result(trial_of, result_of, history_from) -> None:
-    history = history_from(*((trial_of(n, key="a", seed=n), result_of(n, score)) for n, score in enumerate([0.2, 0.4])))
-    assert [(row.trial, row.score) for row in leaderboard_rows(history)] == [(1, 0.4)]
+@pytest.fixture
+def confirmed(trial_of, result_of, history_from) -> History:
+    """Three networks at the largest budget: a and b are trained twice again, of which one of b fails; c is not."""
+    again = {"phase": "confirm", "budget": 3}
+    return history_from(
+        (trial_of(0, key="a", budget=3), result_of(0, 0.9)),
+        (trial_of(1, key="b", budget=3), result_of(1, 0.8)),
+        (trial_of(2, key="c", budget=3), result_of(2, 0.7)),
+        (trial_of(3, key="a", seed=1, **again), result_of(3, 0.5)),
+        (trial_of(4, key="b", seed=2, **again), result_of(4, 0.6)),
+        (trial_of(5, key="a", seed=3, **again), result_of(5, 0.1)),
+        (trial_of(6, key="b", seed=4, **again), result_of(6, None)),
+    )
+
+
+def test_a_network_trained_from_several_seeds_has_their_mean_and_spread(confirmed: History) -> None:
+    rows = {row.key: row for row in leaderboard_rows(confirmed)}
+
+    assert (rows["a"].trial, rows["a"].seeds, rows["a"].score) == (0, 3, pytest.approx(0.5))
+    assert rows["a"].spread == pytest.approx(0.4)
+    assert (rows["b"].trial, rows["b"].seeds, rows["b"].score) == (1, 2, pytest.approx(0.7))
+    assert rows["a"].phase == "structure"
+
+
+def test_the_mean_ranks_and_a_single_score_comes_after_those_of_several_seeds(confirmed: History) -> None:
+    assert [row.key for row in leaderboard_rows(confirmed)] == ["b", "a", "c"]
+    leader = confirmed.leader()
+    assert leader is not None
+    assert (leader.trial.number, leader.scores) == (1, (0.8, 0.6))
+    assert confirmed.best() == (confirmed.trials[1], confirmed.results[1])
 
 
 def test_seconds_are_summed_over_the_trials_that_one_went_on_from(trial_of, result_of, history_from) -> None:
@@ -78,7 +105,18 @@ def test_the_json_rows_have_exactly_the_promised_fields(history: History) -> Non
     document = json.loads(json.dumps(leaderboard_json(leaderboard_rows(history))))
     assert list(document) == ["schema_version", "rows"]
     assert document["rows"][0] == {
-        **{"rank": 1, "trial": 4, "key": "a", "score": 0.5, "budget": 3, "params": 12, "flops": None, "seconds": 9.0},
+        **{
+            "rank": 1,
+            "trial": 4,
+            "key": "a",
+            "score": 0.5,
+            "spread": None,
+            "seeds": 1,
+            "budget": 3,
+            "params": 12,
+            "flops": None,
+            "seconds": 9.0,
+        },
         **{"phase": "structure", "structure": {"cells": 2, "wide": True}},
         "operators": {"op": "conv3x3", "rate": 0.5},
         "metrics": {"params": 12.0},

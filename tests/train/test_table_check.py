@@ -56,6 +56,11 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         "  constraints: {params: {max: 9}}\nsearch:",
         "23:17: space.constraints.params: what a member costs is not known without images;",
     ),
+    "repeats that would score the same": (
+        "rungs: [1, 9]}",
+        "rungs: [1, 9]}\n  confirm: {top: 2}",
+        "26:13: search.confirm.top: a table gives a network the same score each time; remove `confirm`",
+    ),
     "a budget that is none": (
         "{1: early",
         "{one: early",

@@ -1,0 +1,96 @@
+"""Fetches the archives of known data sets, by pooch, and keeps nothing whose checksum is not the known one.
+
+Archives are kept packed, as the reader `cifar_binary` takes them: nothing is unpacked, so no name in an archive can
+lead anywhere. Refuses an address that is not HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasflow_cli.core.errors import MissingError
+from nasflow_cli.store.files import cannot_write, make_directory
+
+TIMEOUT_S = 60.0
+"""How long a server may be silent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """One archive: its official address, its name on disk, its SHA-256, and its size in bytes."""
+
+    url: str
+    file: str
+    sha256: str
+    size: int
+
+
+ARCHIVES: Mapping[str, Archive] = {
+    "cifar10": Archive(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        file="cifar-10-binary.tar.gz",
+        sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        size=170_052_171,
+    ),
+    "cifar100": Archive(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        file="cifar-100-binary.tar.gz",
+        sha256="58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+        size=168_513_733,
+    ),
+}
+"""https://www.cs.toronto.edu/~kriz/cifar.html; that page has MD5 sums of the same files."""
+
+
+def fetch(archive: Archive, folder: Path, url: str | None = None) -> Path:
+    """Return the path of the archive in `folder`; it is fetched, from `url` or its own address, unless it is there.
+
+    What is at `url` must have the archive's checksum. Raises MissingError when it has not or cannot be had, ConfigError
+    or RunDirectoryError when the folder cannot be written to; nothing is left behind then.
+    """
+    try:  # here: whoever only asks for help needs neither
+        import pooch  # noqa: PLC0415
+        from requests import RequestException  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingError(f"{error.name} is not installed, which fetches files; install nasflow again") from error
+
+    address = url or archive.url
+    pooch.get_logger().setLevel("ERROR")  # what it would say is said by the command
+    is_new = not folder.exists()
+    make_directory(folder)
+    done = False
+    try:
+        path = pooch.retrieve(
+            url=address,
+            known_hash=f"sha256:{archive.sha256}",
+            fname=archive.file,
+            path=folder,
+            downloader=pooch.HTTPDownloader(progressbar=False, timeout=TIMEOUT_S),
+        )
+        done = True
+    except RequestException as error:
+        raise MissingError(
+            f"{address} cannot be fetched: {_reason(error)}; see to the connection, name a mirror with --url, or get "
+            "the file by other means"
+        ) from error
+    except ValueError as error:
+        raise MissingError(
+            f"what {address} gave is not {archive.file}: its SHA-256 is not {archive.sha256}; nothing was kept. Try "
+            "again, or name a mirror with --url"
+        ) from error
+    except OSError as error:
+        raise cannot_write(folder / archive.file, error) from error
+    finally:
+        if is_new and not done:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    return Path(path)
+
+
+def _reason(error: Exception) -> str:
+    """The end of what requests says, in one line: its beginning is the objects that it met the fault in."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 200 else f'...{text[-200:]}'}"

@@ -1,0 +1,246 @@
+"""Final training: one network of a run is trained from scratch on training and validation data, and tested once.
+
+It writes under the run's `final/` and leaves the journal as it is; the run's lock is held meanwhile. What is finished
+is not repeated, what was interrupted goes on. Refuses to choose: which network is said beforehand, and no seed is
+preferred for its test score.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, NoValidTrialError, RunDirectoryError
+from nasflow_cli.core.experiment_file import load_experiment
+from nasflow_cli.core.registry import EXECUTORS, load_plugins
+from nasflow_cli.core.seeds import Purpose, derived_seed
+from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.execute import inline as _inline
+from nasflow_cli.execute import local as _local
+from nasflow_cli.execute.devices import device_slots, usable_cores
+from nasflow_cli.execute.protocol import Executor, Outcome, Slot, Task
+from nasflow_cli.search import POLL_S, Stop, result_of
+from nasflow_cli.store.files import make_directory
+from nasflow_cli.store.final_results import FinalResult, FinalTraining, read_result, write_result
+from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.lock import RunLock
+from nasflow_cli.store.run_directory import RunDirectory
+from nasflow_cli.train import final as _final
+from nasflow_cli.train.data import load_splits
+from nasflow_cli.train.final import FinalAssignment
+
+REGISTERED = (_inline, _local, _final)
+"""Imported for the names that they register: a run's configuration may use any of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be trained: the network of `trial`, from `num_seeds` seeds, for `epochs` on `num_train` examples."""
+
+    config: ExperimentConfig
+    trial: Trial
+    epochs: int
+    num_seeds: int
+    num_train: int
+
+    def assignment(self, number: int) -> FinalAssignment:
+        """What a worker is told of a seed."""
+        return FinalAssignment(
+            trial=self.trial.number,
+            key=self.trial.key,
+            architecture=self.trial.architecture,
+            epochs=self.epochs,
+            number=number,
+            seed=derived_seed(self.config.seed, number, Purpose.FINAL),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """How a final training ended. `training` is None while no seed has a result; `failed` says why, by seed."""
+
+    plan: Plan
+    training: FinalTraining | None
+    failed: dict[int, str]
+    missing: tuple[int, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every seed has ended, well or not."""
+        return not self.missing
+
+
+def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: int) -> Plan:
+    """Decide what to train: by default the best trial, for the search's largest budget. Reads only.
+
+    Raises ConfigError for a run that trains nothing itself or has no such trial, NoValidTrialError when no trial has
+    a score, MissingError or DataError when its data cannot be read any more.
+    """
+    config = load_experiment(run.resolved_config, (), load_plugins)
+    if config.table is not None:
+        raise ConfigError(
+            f"{run.root} searched a table of results, so there is no data to train on; see `nasflow show` for the best "
+            "architecture, and train it with `evaluator: train`"
+        )
+    if config.evaluator_name != "train":
+        raise ConfigError(
+            f"{run.root} was evaluated by {config.evaluator_name!r}; final training is that of the evaluator 'train'"
+        )
+    chosen = _chosen(run, history_of(read_events(run.journal), run.journal), trial)
+    splits = load_splits(config.data_section)
+    return Plan(
+        config=config,
+        trial=chosen,
+        epochs=config.search.budget.max if epochs is None else epochs,
+        num_seeds=num_seeds,
+        num_train=len(splits.train) + len(splits.validation),
+    )
+
+
+def _chosen(run: RunDirectory, history: History, number: int | None) -> Trial:
+    if number is None:
+        best = history.best()
+        if best is None:
+            raise NoValidTrialError(f"{run.root}: no trial has a score; name the one to train with --trial")
+        return best[0]
+    if number >= len(history.trials):
+        raise ConfigError(f"{run.root} has no trial {number} (there are {len(history.trials)}, from 0)")
+    return history.trials[number]
+
+
+def train(
+    run: RunDirectory,
+    plan: Plan,
+    tell: Callable[[str], None],
+    stop: Stop,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train every seed that has no result yet; `tell` hears of each that ends. Stops early when `stop` says so.
+
+    Raises RunDirectoryError when the run is locked, or a result is damaged.
+    """
+    with RunLock(run.lock):
+        known = ((number, _known(run, plan, number)) for number in range(plan.num_seeds))
+        done = {number: result for number, result in known if result is not None}
+        for number, result in done.items():
+            tell(f"seed {number}: {described(result)} (known already)")
+        live = _Live(run=run, plan=plan, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
+        waiting = [number for number in range(plan.num_seeds) if number not in done]
+        if waiting:
+            with _executor(run, plan) as executor:
+                live.work(executor, waiting)
+    results = tuple(live.done[number] for number in sorted(live.done))
+    return Trained(
+        plan=plan,
+        training=FinalTraining(trial=plan.trial.number, key=plan.trial.key, epochs=plan.epochs, results=results)
+        if results
+        else None,
+        failed=live.failed,
+        missing=tuple(n for n in range(plan.num_seeds) if n not in live.done and n not in live.failed),
+    )
+
+
+def described(result: FinalResult) -> str:
+    """A result in a few words."""
+    return f"test accuracy {result.test_accuracy:.4f} on {result.num_test} examples"
+
+
+def _known(run: RunDirectory, plan: Plan, number: int) -> FinalResult | None:
+    """The result that a seed has. Raises RunDirectoryError for one that is damaged or of something else."""
+    assignment = plan.assignment(number)
+    path = run.final_training(assignment.trial, assignment.epochs, number).result
+    result = read_result(path)
+    if result is not None and (result.key, result.seed) != (assignment.key, assignment.seed):
+        raise RunDirectoryError(f"{path} is of another network or seed than this run's; move {path.parent} away")
+    return result
+
+
+def _executor(run: RunDirectory, plan: Plan) -> Executor:
+    """As many workers as there are seeds, at most as many as a search has: a lone one gets all the cores.
+
+    By the number of all seeds, not of those that are left: how many threads sum up changes the last digits.
+    """
+    settings, visible = plan.config.executor, os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def places(workers: int | None) -> Sequence[Slot]:
+        return device_slots(workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores())
+
+    slots = places(min(plan.num_seeds, len(places(settings.workers))))
+    setup = {"config": plan.config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
+    executor: Executor = EXECUTORS[settings.kind].make(
+        "nasflow_cli.train.final:make_handler", setup, slots, None, time.time
+    )
+    return executor
+
+
+@dataclass(slots=True, kw_only=True)
+class _Live:
+    """A final training under way. `done` and `failed` are by seed."""
+
+    run: RunDirectory
+    plan: Plan
+    tell: Callable[[str], None]
+    stop: Stop
+    out_of_time: Callable[[], bool]
+    done: dict[int, FinalResult]
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def work(self, executor: Executor, waiting: Sequence[int]) -> None:
+        """Train the waiting seeds until all have ended or a stop is wished for."""
+        queue = list(waiting)
+        while True:
+            while queue and self.stop.why is None and len(executor.running) < executor.slots:
+                self._submit(executor, queue.pop(0))
+            if not executor.running and not queue:
+                return
+            if self.stop.why is not None:
+                self.tell(f"stopping: {self.stop.why}; waiting for {len(executor.running)} to checkpoint")
+                for outcome in executor.stop(self.plan.config.executor.grace_s):
+                    self._take(outcome)
+                return
+            for outcome in executor.collect(POLL_S):
+                self._take(outcome)
+            if self.stop.why is None and self.out_of_time():
+                self.stop.why, self.stop.exit_code = "the time limit is reached", EXIT_STOPPED_EARLY
+
+    def _submit(self, executor: Executor, number: int) -> None:
+        place = self.run.final_training(self.plan.trial.number, self.plan.epochs, number)
+        make_directory(place.root)
+        executor.submit(Task(number=number, payload=self.plan.assignment(number).to_json(), log=place.log))
+
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.interrupted:
+            return
+        number, result = outcome.number, result_of(outcome)
+        if result.score is None:
+            log = self.run.final_training(self.plan.trial.number, self.plan.epochs, number).log
+            self.failed[number] = f"{result.error}"
+            self.tell(f"seed {number}: failed: {result.error}; its log is {log}")
+            return
+        self.done[number] = self._final(number, result.score, result)
+        write_result(self.run, self.done[number])
+        self.tell(f"seed {number}: {described(self.done[number])}")
+
+    def _final(self, number: int, accuracy: float, result: Result) -> FinalResult:
+        assignment, metrics = self.plan.assignment(number), result.metrics
+        return FinalResult(
+            trial=assignment.trial,
+            key=assignment.key,
+            epochs=assignment.epochs,
+            number=number,
+            seed=assignment.seed,
+            test_accuracy=accuracy,
+            test_loss=metrics["test_loss"],
+            train_loss=metrics["train_loss"],
+            num_train=int(metrics["num_train"]),
+            num_test=int(metrics["num_test"]),
+            params=int(metrics["params"]),
+            flops=int(metrics["flops"]),
+            gpu=bool(metrics["gpu"]),
+            seconds=result.seconds,
+        )

@@ -1,0 +1,124 @@
+"""Epoch after epoch with a record and checkpoints on the way: what a search's child and a final training share.
+
+Knows where the files of one training lie and nothing of what it is for. What went before an interruption is gone on
+from, so that an interrupted training ends as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasflow_cli.core.config import AugmentConfig
+from nasflow_cli.core.interrupt import Interrupted
+from nasflow_cli.store.files import make_directory, open_lines, write_whole
+from nasflow_cli.store.run_directory import TrialDirectory
+from nasflow_cli.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from nasflow_cli.train.trainer import Images, Trainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One training: which network (`key`) from which `seed`, to which epoch (`budget`), and where its files lie."""
+
+    key: str
+    seed: int
+    budget: int
+    files: TrialDirectory
+    checkpoint_every_s: float
+
+
+def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, TrialDirectory]], notes: list[str]) -> int:
+    """Restore the first whole checkpoint among named places and return how many epochs it has; 0 without one.
+
+    What cannot be gone on from is added to `notes`, with what was done instead.
+    """
+    lost: list[str] = []
+    epochs, source = 0, "starting from fresh weights"
+    for name, files in places:
+        try:
+            checkpoint = load_checkpoint(files.checkpoint, training.key, training.seed, training.budget)
+            trainer.restore(checkpoint.tensors)
+        except CheckpointError as error:
+            if files.checkpoint.exists() or files != training.files:
+                lost.append(f"cannot go on from {name}: {error}")
+        else:
+            epochs, source = checkpoint.epoch, f"going on from {name} after {checkpoint.epoch} epochs"
+            break
+    if lost:
+        notes.append(f"{'; '.join(lost)}; {source}")
+    log("\n".join([*lost, source]))
+    return epochs
+
+
+def train_epochs(
+    trainer: Trainer,
+    training: Training,
+    start: int,
+    data: tuple[Images, AugmentConfig],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Train the epochs from `start` (as many are done) to the budget; the last one leaves a checkpoint.
+
+    Raises Interrupted at the end of an epoch, with a checkpoint of it, when told to stop; DivergedError.
+    """
+    files = training.files
+    make_directory(files.root)
+    _keep_first(files.metrics, start)
+    saved = time.monotonic()
+    with open_lines(files.metrics) as metrics:
+        for number in range(start, training.budget):
+            began = time.monotonic()
+            loss = trainer.epoch(number, *data)
+            now = time.monotonic()
+            line = {"epoch": number + 1, "train_loss": loss, "seconds": round(now - began, 4)}
+            metrics.write(json.dumps(line) + "\n")
+            metrics.flush()
+            last, stop = number + 1 == training.budget, should_stop()
+            if last or stop or now - saved >= training.checkpoint_every_s:
+                _save(trainer, training, number + 1)
+                saved = now
+            if stop and not last:
+                raise Interrupted(f"stopped after epoch {number + 1}")
+
+
+def recorded_epochs(files: TrialDirectory) -> list[dict[str, float]]:
+    """The whole lines of a training's metrics, one an epoch that it has paid for."""
+    return _lines(files.metrics)
+
+
+def _save(trainer: Trainer, training: Training, epoch: int) -> None:
+    checkpoint = Checkpoint(key=training.key, seed=training.seed, epoch=epoch, tensors=trainer.tensors())
+    save_checkpoint(training.files.checkpoint, checkpoint)
+
+
+def _keep_first(path: Path, epochs: int) -> None:
+    """Cut the lines of epochs that are about to be trained again, and a torn last one."""
+    if path.exists():
+        kept = [json.dumps(line) + "\n" for line in _lines(path) if line["epoch"] <= epochs]
+        write_whole(path, "".join(kept))
+
+
+def _lines(path: Path) -> list[dict[str, float]]:
+    """The whole lines of a training's metrics. They are not synced: what a power cut left of them may be anything."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [line for line in map(_line, lines) if line is not None]
+
+
+def _line(text: str) -> dict[str, float] | None:
+    try:
+        line = json.loads(text)
+        return {"epoch": int(line["epoch"]), "train_loss": float(line["train_loss"]), "seconds": float(line["seconds"])}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def log(line: str) -> None:
+    """Write to the training's log, which is the worker's standard error."""
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,131 @@
+"""Final training in a worker: a network from scratch on training and validation data, scored once on the test split.
+
+The recipe is the search's. Values are normalised as the search normalises them, by the train split alone, so that a
+network of either kind reads the same input. Refuses to look at the test split before the last epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import nasflow_cli.nets  # noqa: F401  (registers what an experiment may name)
+from nasflow_cli.core.architecture import Architecture
+from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.registry import load_plugins
+from nasflow_cli.core.seeds import Purpose, derived_seed
+from nasflow_cli.core.space import SearchSpace
+from nasflow_cli.nets.builder import build
+from nasflow_cli.nets.cost import cost
+from nasflow_cli.nets.operations import operation_facts
+from nasflow_cli.store.run_directory import RunDirectory
+from nasflow_cli.train import child, table
+from nasflow_cli.train.data import Labelled, Splits, load_splits
+from nasflow_cli.train.epochs import Training, go_on, recorded_epochs, train_epochs
+from nasflow_cli.train.trainer import Images, Normalise, Trainer
+
+REGISTERED = (child, table)
+"""Imported for the names that they register: a run's configuration may use any of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalAssignment:
+    """What a worker needs to know: the network of `trial`, for so many `epochs`, from seed `number`."""
+
+    trial: int
+    key: str
+    architecture: Architecture
+    epochs: int
+    number: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain value that travels to the worker."""
+        return {
+            "trial": self.trial,
+            "key": self.key,
+            "architecture": self.architecture.to_json(),
+            "epochs": self.epochs,
+            "number": self.number,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> FinalAssignment:
+        """Read what `to_json` wrote."""
+        return cls(**{**value, "architecture": Architecture.from_json(value["architecture"])})
+
+
+class FinalTrainer:
+    """Trains final networks on one device; the data stays there between seeds."""
+
+    def __init__(self, config: ExperimentConfig, run: RunDirectory, device: torch.device) -> None:
+        self.config = config
+        self.run = run
+        self.device = device
+        self.space = SearchSpace(config.space, operation_facts())
+        self._data: tuple[Splits, Images] | None = None
+
+    def __call__(self, assignment: FinalAssignment, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """Train and test. Returns `score` (test accuracy), `epochs` and `metrics`.
+
+        Called again after anything that ended it, it goes on from its checkpoint and returns the same (on the CPU).
+        Raises Interrupted at the end of an epoch when told to stop, DivergedError.
+        """
+        if self._data is None:
+            splits = load_splits(self.config.data_section)
+            self._data = splits, Images.on(self.device, _joined(splits.train, splits.validation))
+        splits, train = self._data
+        graph = self.space.graph(assignment.architecture)
+        shape, classes = splits.input_shape, splits.num_classes
+        network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
+        normalise = Normalise(splits, self.device)
+        trainer = Trainer(network, self.config.training, normalise, assignment.seed, self.device)
+        training = Training(
+            key=assignment.key,
+            seed=assignment.seed,
+            budget=assignment.epochs,
+            files=self.run.final_training(assignment.trial, assignment.epochs, assignment.number),
+            checkpoint_every_s=self.config.training.checkpoint_every_s,
+        )
+        start = go_on(trainer, training, [("its checkpoint", training.files)], notes=[])
+        train_epochs(trainer, training, start, (train, self.config.data_section.augment), should_stop)
+        score = trainer.evaluate(Images.on(self.device, splits.test))
+        about = cost(graph, shape, classes)
+        paid = recorded_epochs(training.files)
+        metrics = {
+            "test_loss": score.loss,
+            "train_loss": paid[-1]["train_loss"] if paid else 0.0,
+            "num_train": len(train),
+            "num_test": len(splits.test),
+            "params": about.params,
+            "flops": about.flops,
+            "gpu": int(self.device.type == "cuda"),
+        }
+        return {"score": score.accuracy, "epochs": len(paid), "metrics": metrics}
+
+
+def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]:
+    """Return the function that turns a task into a reply. `setup` has `config` (as JSON values) and `run` (a path)."""
+    load_plugins(setup["config"]["plugins"])
+    config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = FinalTrainer(config, RunDirectory(Path(setup["run"])), device)
+
+    def handle(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
+        return trainer(FinalAssignment.from_json(payload), should_stop)
+
+    return handle
+
+
+def _joined(train: Labelled, validation: Labelled) -> Labelled:
+    return Labelled(
+        images=np.concatenate([train.images, validation.images]),
+        labels=np.concatenate([train.labels, validation.labels]),
+    )

@@ -1,0 +1,255 @@
+"""`nasflow train`: what it trains on, that it ends as if it had never been interrupted, and what it says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nasflow_cli import assemble
+from nasflow_cli import final as final_module
+from nasflow_cli.core.interrupt import Interrupted
+from nasflow_cli.core.seeds import Purpose, derived_seed
+from nasflow_cli.nets.builder import build
+from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.lock import RunLock
+from nasflow_cli.store.run_directory import RunDirectory
+from nasflow_cli.train.data import Labelled
+from nasflow_cli.train.final import FinalAssignment, FinalTrainer
+from nasflow_cli.train.trainer import Images, Normalise, Trainer, scored_weights
+
+Call = Callable[..., tuple[int, str, str]]
+EPOCHS = 3
+
+
+class KilledError(BaseException):
+    """Stands for a process that dies at this moment: nothing catches it."""
+
+
+@pytest.fixture
+def searched(finished: tuple[Path, Path], tmp_path: Path) -> RunDirectory:
+    """A copy of a finished tiny search."""
+    shutil.copytree(finished[1], tmp_path / "run")
+    return RunDirectory(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def trained(finished: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> FinalTrainer:
+    """The final training of the best trial, made once without interruption, in a run directory of its own."""
+    config = assemble.load(finished[0], [])
+    trainer = FinalTrainer(config, RunDirectory(tmp_path_factory.mktemp("final")), torch.device("cpu"))
+    trainer(assignment_in(RunDirectory(finished[1])), lambda: False)
+    return trainer
+
+
+def assignment_in(run: RunDirectory) -> FinalAssignment:
+    return final_module.plan(run, None, EPOCHS, 1).assignment(0)
+
+
+def best_of(run: RunDirectory) -> int:
+    best = history_of(read_events(run.journal), run.journal).best()
+    assert best is not None
+    return best[0].number
+
+
+def checkpoint(run: RunDirectory, trial: int, number: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(run.final_training(trial, EPOCHS, number).checkpoint)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_mean_and_spread_over_the_seeds_are_told_everywhere_and_the_journal_stays(
+    nasflow: Call, searched: RunDirectory
+) -> None:
+    journal = searched.journal.read_bytes()
+    code, out, err = nasflow("train", searched.root, "--seeds", 2, "--epochs", EPOCHS, "--json")
+
+    document = json.loads(out)
+    accuracies = [seed["test_accuracy"] for seed in document["seeds"]]
+    assert code == 0, err
+    assert (document["schema_version"], document["finished"], document["failed"]) == (1, True, [])
+    assert (document["trial"], document["epochs"]) == (best_of(searched), EPOCHS)
+    assert [(seed["number"], seed["num_train"], seed["num_test"]) for seed in document["seeds"]] == [
+        (0, 240, 359),
+        (1, 240, 359),
+    ]
+    assert len({seed["seed"] for seed in document["seeds"]}) == 2
+    assert document["mean"] == pytest.approx(statistics.fmean(accuracies))
+    assert document["spread"] == pytest.approx(statistics.stdev(accuracies))
+    assert searched.journal.read_bytes() == journal
+    line = f"test accuracy {document['mean']:.4f} +- {document['spread']:.4f}, mean of 2 seeds, 3 epochs on 240"
+    assert line in nasflow("leaderboard", searched.root)[1]
+    assert line in nasflow("show", searched.root)[1]
+    (shown,) = json.loads(nasflow("show", searched.root, "--json")[1])["final"]
+    assert shown["mean"] == document["mean"]
+    assert json.loads(nasflow("leaderboard", searched.root, "--json")[1])["final"] == [shown]
+
+
+def test_it_trains_on_all_but_the_test_split_and_scores_the_last_epoch_on_that(
+    nasflow: Call, searched: RunDirectory, finished: tuple[Path, Path]
+) -> None:
+    code, out, _ = nasflow("train", searched.root, "--epochs", EPOCHS, "--json")
+
+    torch.set_num_threads(1)
+    experiment = assemble.check(assemble.load(finished[0], []))
+    splits, cpu, recipe = experiment.splits, torch.device("cpu"), experiment.config.training
+    assert splits is not None
+    seed = derived_seed(experiment.config.seed, 0, Purpose.FINAL)
+    trial = history_of(read_events(searched.journal), searched.journal).trials[best_of(searched)]
+    graph = experiment.space.graph(trial.architecture)
+    network = build(graph, splits.input_shape, splits.num_classes, derived_seed(seed, 0, Purpose.WEIGHTS))
+    by_hand = Trainer(network, recipe, Normalise(splits, cpu), seed, cpu)
+    both = Labelled(
+        images=np.concatenate([splits.train.images, splits.validation.images]),
+        labels=np.concatenate([splits.train.labels, splits.validation.labels]),
+    )
+    for number in range(EPOCHS):
+        by_hand.epoch(number, Images.on(cpu, both), experiment.config.data_section.augment)
+
+    assert code == 0
+    left = scored_weights(checkpoint(searched, trial.number))
+    assert all(torch.equal(left[name], value) for name, value in scored_weights(by_hand.tensors()).items())
+    assert json.loads(out)["mean"] == by_hand.evaluate(Images.on(cpu, splits.test)).accuracy
+
+
+@pytest.mark.parametrize("after", [1, 2, EPOCHS])
+def test_killed_and_started_again_it_ends_as_if_it_had_never_been(
+    nasflow: Call, searched: RunDirectory, trained: FinalTrainer, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    command = ("train", searched.root, "--epochs", EPOCHS)
+    epoch, write = Trainer.epoch, final_module.write_result
+
+    def dying(self: Trainer, number: int, *rest: Any) -> float:
+        if number == after:
+            raise KilledError
+        return epoch(self, number, *rest)
+
+    def killed(*_: Any) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(Trainer, "epoch", dying)
+    monkeypatch.setattr(final_module, "write_result", killed)
+    with pytest.raises(KilledError):
+        nasflow(*command)
+    trained_numbers: list[int] = []
+
+    def counted(self: Trainer, number: int, *rest: Any) -> float:
+        trained_numbers.append(number)
+        return epoch(self, number, *rest)
+
+    monkeypatch.setattr(Trainer, "epoch", counted)
+    monkeypatch.setattr(final_module, "write_result", write)
+
+    assert nasflow(*command)[0] == 0
+
+    assert trained_numbers == list(range(after, EPOCHS))
+    assert same(checkpoint(searched, best_of(searched)), checkpoint(trained.run, best_of(searched)))
+
+
+def test_told_to_stop_it_checkpoints_at_the_end_of_the_epoch_and_goes_on_to_the_same_weights(
+    searched: RunDirectory, trained: FinalTrainer
+) -> None:
+    trainer, assignment = FinalTrainer(trained.config, searched, torch.device("cpu")), assignment_in(searched)
+    with pytest.raises(Interrupted, match="after epoch 1"):
+        trainer(assignment, lambda: True)
+
+    trainer(assignment, lambda: False)
+
+    assert same(checkpoint(searched, assignment.trial), checkpoint(trained.run, assignment.trial))
+
+
+def test_a_finished_seed_is_not_repeated(
+    nasflow: Call, searched: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = json.loads(nasflow("train", searched.root, "--epochs", EPOCHS, "--json")[1])
+    epoch, seeds = Trainer.epoch, set()
+
+    def noted(self: Trainer, number: int, *rest: Any) -> float:
+        seeds.add(self.seed)
+        return epoch(self, number, *rest)
+
+    monkeypatch.setattr(Trainer, "epoch", noted)
+    both = json.loads(nasflow("train", searched.root, "--epochs", EPOCHS, "--seeds", 2, "--json")[1])
+
+    assert both["seeds"][0] == first["seeds"][0]
+    assert seeds == {both["seeds"][1]["seed"]}
+
+
+def test_a_signal_ends_it_with_its_exit_code_and_the_way_to_go_on(
+    nasflow: Call, searched: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = Trainer.epoch
+
+    def signalled(self: Trainer, number: int, *rest: Any) -> float:
+        signal.raise_signal(signal.SIGTERM)
+        return epoch(self, number, *rest)
+
+    monkeypatch.setattr(Trainer, "epoch", signalled)
+    code, out, err = nasflow("train", searched.root, "--epochs", 1, "--seeds", 2, "--json")
+
+    assert code == 143
+    assert (json.loads(out)["finished"], len(json.loads(out)["seeds"])) == (False, 1)
+    again = f"nasflow train {searched.root} --trial {best_of(searched)} --epochs 1 --seeds 2"
+    assert err.rstrip().endswith(again)
+    monkeypatch.setattr(Trainer, "epoch", epoch)
+    code, out, _ = nasflow(*again.split()[1:], "--json")
+    assert (code, json.loads(out)["finished"], len(json.loads(out)["seeds"])) == (0, True, 2)
+
+
+def test_a_time_limit_ends_it_with_75(nasflow: Call, searched: RunDirectory) -> None:
+    code, _, err = nasflow("train", searched.root, "--epochs", 1, "--seeds", 2, "--time-limit", 0)
+
+    assert code == 75
+    assert "the time limit is reached" in err
+
+
+def test_a_run_that_is_written_to_is_left_alone(nasflow: Call, searched: RunDirectory) -> None:
+    with RunLock(searched.lock):
+        code, _, err = nasflow("train", searched.root)
+
+    assert code == 5
+    assert "only one nasflow may write" in err
+    assert not searched.final.exists()
+
+
+def test_a_trial_that_does_not_exist_is_refused(nasflow: Call, searched: RunDirectory) -> None:
+    code, _, err = nasflow("train", searched.root, "--trial", 99)
+
+    assert code == 2
+    assert "has no trial 99 (there are 16, from 0)" in err
+
+
+def test_a_damaged_result_is_named_and_nothing_is_trained(nasflow: Call, searched: RunDirectory) -> None:
+    result = searched.final_training(best_of(searched), EPOCHS, 0).result
+    result.parent.mkdir(parents=True)
+    result.write_text("{")
+
+    code, _, err = nasflow("train", searched.root, "--epochs", EPOCHS)
+
+    assert code == 5
+    assert f"{result} is damaged" in err
+    assert list(result.parent.iterdir()) == [result]
+
+
+def test_seeds_that_all_diverge_end_with_3_and_leave_no_result(nasflow: Call, searched: RunDirectory) -> None:
+    text = searched.resolved_config.read_text()
+    assert "learning_rate: 0.1\n" in text
+    text = text.replace("learning_rate: 0.1\n", "learning_rate: 1.0e+30\n")
+    searched.resolved_config.write_text(text.replace("gradient_clip: 5.0", "gradient_clip: null"))
+
+    code, out, err = nasflow("train", searched.root, "--epochs", 1)
+
+    assert (code, out) == (3, "")
+    assert "the training loss became" in err
+    assert list(searched.final.rglob("result.json")) == []
