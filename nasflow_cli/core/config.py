@@ -175,6 +175,12 @@ class PredictorConfig(Section):
         default=5, ge=1, description="New results between fits; more once a tenth of all results is more."
     )
     bypass: float = Field(default=0.1, ge=0, le=1, description="Share of slots that it never decides.")
+    patience: int = Field(
+        default=12,
+        ge=1,
+        description="Scores at the largest budget without a better one, after which it is bypassed three times as "
+        "often.",
+    )
     min_correlation: float = Field(
         default=0.2,
         ge=-1,

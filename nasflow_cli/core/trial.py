@@ -223,6 +223,7 @@ class History:
         self._searched: list[tuple[Trial, Result]] = []
         self._pending: dict[int, Trial] = {}
         self._best: tuple[Trial, Result] | None = None
+        self._since_best = 0
 
     def asked(self, trial: Trial) -> None:
         """Append a trial. Raises ValueError when its number is not the next one."""
@@ -246,7 +247,9 @@ class History:
             self._scored.append(told)
             if not told[0].is_repeat:
                 self._searched.append(told)
-                self._best = min(filter(None, (self._best, told)), key=best_first)
+                self._since_best += self._best is not None and told[0].budget == self._best[0].budget
+                if self._best is None or best_first(told) < best_first(self._best):
+                    self._best, self._since_best = told, 0
 
     def lineage(self, trial: Trial) -> tuple[int, ...]:
         """The trial, its parent, that one's parent, and so on."""
@@ -266,6 +269,11 @@ class History:
     def searched(self) -> Sequence[tuple[Trial, Result]]:
         """The same without repeats: what may be learned from. Not to be changed."""
         return self._searched
+
+    @property
+    def since_best(self) -> int:
+        """Scores at the largest budget that has one, since the best of them; 0 before the first. Repeats aside."""
+        return self._since_best
 
     def leader(self) -> Standing | None:
         """The best network at the largest budget that has a score: the first of `standings`."""

@@ -49,7 +49,7 @@ class Alternating:
             phase: HalfBOHB(space.half(phase), config.density, derived_seed(seed, i, Purpose.PROPOSAL))
             for i, phase in enumerate(models)
         }
-        self.proposer = Proposer(config, space, self.searches, is_feasible)
+        self.proposer = Proposer(config, space, self.searches, is_feasible, seed)
         self._plan = planned_brackets(config.budget, config.turn_brackets, config.trials)
         self._brackets: list[Bracket] = []
         self._open: list[Bracket] = []

@@ -16,6 +16,7 @@ from nasflow_cli.core.space import SearchSpace, part
 from nasflow_cli.core.trial import History, Phase, Side, Source
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.density import Vector
+from nasflow_cli.optim.design import EvenDesign
 
 HELD_ROUNDS = 4
 """Rounds in which the other half is held; after so many without a candidate, both halves are drawn uniformly."""
@@ -153,11 +154,13 @@ class Proposer:
         space: SearchSpace,
         searches: dict[Phase, HalfBOHB],
         is_feasible: Callable[[NetworkGraph], bool],
+        seed: int,
     ) -> None:
         self.config = config
         self.space = space
         self.searches = searches
         self.is_feasible = is_feasible
+        self.design = EvenDesign(space.half("both"), seed)
         self._drawn: dict[tuple[object, ...], _Draw] = {}
 
     def pool(
@@ -226,7 +229,7 @@ class Proposer:
         an edit of an elite; a random draw, as in BOHB (Falkner et al. 2018, algorithm 2); else the draw of the good
         density with the best ratio of good to bad.
         """
-        for draw in self._singles(phase, elites, rng):
+        for draw in self._singles(phase, elites, known, rng):
             candidate = self._accepted(draw(), known)
             if candidate is not None:
                 return candidate
@@ -244,9 +247,12 @@ class Proposer:
         return _Draw(*self.space.edit_member(parent, phase, rng, places), "edit")
 
     def _singles(
-        self, phase: Phase, elites: Sequence[Architecture], rng: np.random.Generator
+        self, phase: Phase, elites: Sequence[Architecture], known: set[str], rng: np.random.Generator
     ) -> Iterator[Callable[[], _Draw]]:
-        """Draws in the order in which they are tried, each made only when it is."""
+        """Draws in the order in which they are tried, each made only when it is.
+
+        Random ones are the points of an even design from as many on as networks are known: those known are passed over.
+        """
         fills = self._fills(phase, rng)
         kind = rng.random() - self.config.random_fraction
         if 0 <= kind < self.config.edit_fraction and elites:
@@ -255,8 +261,9 @@ class Proposer:
         elif kind >= 0:
             for half in self.searches[phase].propose(NUM_SINGLES, rng):
                 yield partial(self._completed, phase, half, "density", elites, fills, rng)
-        for _ in range(HELD_ROUNDS * MIN_UNIFORM):
-            half = self.space.sample_half(phase, rng)
+        for number in range(len(known), len(known) + HELD_ROUNDS * MIN_UNIFORM):
+            point = self.design.point(number)
+            half = {p.name: point[p.name] for p in self.space.half(phase)} if elites else point
             yield partial(self._completed, phase, half, "random", elites, fills, rng)
         for _ in range((MAX_ROUNDS - HELD_ROUNDS) * MIN_UNIFORM):
             yield lambda: _Draw(*self.space.sample_member(rng), "random")

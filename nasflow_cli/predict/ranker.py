@@ -22,6 +22,9 @@ from nasflow_cli.optim.proposals import Candidate, Outlook
 from nasflow_cli.predict.encode import EncodedGraph, Encoder, Vocabulary
 from nasflow_cli.predict.gcn import Ensemble, fit
 
+STUCK = 3
+"""How many times as often it is bypassed while nothing better is found: it may be sure of the wrong region."""
+
 LINE_RESULTS = 200
 """Results by which values are put on the scale of the scores."""
 
@@ -46,7 +49,8 @@ class GraphRanker:
         if ensemble is None:
             return Outlook(why="cold")
         correlation = ensemble.correlation
-        bypassed = bool(generator(self.seed, number, Purpose.CHOICE).random() < self.config.bypass)
+        share = self.config.bypass * (STUCK if history.since_best >= self.config.patience else 1)
+        bypassed = bool(generator(self.seed, number, Purpose.CHOICE).random() < share)
         trusted = correlation is not None and correlation >= self.config.min_correlation
         why = "untrusted" if not trusted else "bypass" if bypassed else "predictor"
         return Outlook(why=why, fitted_on=fitted_on, correlation=correlation, chooses=why == "predictor")

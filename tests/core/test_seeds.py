@@ -53,4 +53,6 @@ def test_the_number_of_each_purpose_is_part_of_every_run() -> None:
         "DROPOUT": 8,
         "FEASIBLE": 9,
         "SURVEY": 10,
+        "FINAL": 11,
+        "DESIGN": 20,
     }

@@ -37,7 +37,12 @@ Way = Callable[..., list[Candidate]]
 
 
 def proposer(
-    description: dict[str, Any], *, num_results: int = 0, feasible: Any = is_connected, **changes: Any
+    description: dict[str, Any],
+    *,
+    num_results: int = 0,
+    feasible: Any = is_connected,
+    seed: int = 0,
+    **changes: Any,
 ) -> Proposer:
     """A proposer whose searches know so many results of random members."""
     space, config = space_of(description), search_config(**{"pool": 40, **changes})
@@ -49,7 +54,7 @@ def proposer(
             job = Job((0, 0, number), config=part(architecture, half), budget=1)
             job.result = {"loss": -merit(architecture), "info": {}}
             searches[half].new_result(job)
-    return Proposer(config, space, searches, feasible)
+    return Proposer(config, space, searches, feasible, seed)
 
 
 def members(made: Proposer, count: int, seed: int = 3) -> list[Architecture]:

@@ -78,6 +78,19 @@ def test_a_share_of_the_slots_bypasses_it(measured: Measured) -> None:
     assert all(outlook.chooses == (outlook.why == "predictor") for outlook in outlooks)
 
 
+@pytest.mark.parametrize(("best", "share"), [(8, 0.1), (0, 0.3)], ids=["better was just found", "stuck"])
+def test_it_is_bypassed_three_times_as_often_while_nothing_better_is_found(
+    monkeypatch: pytest.MonkeyPatch, best: int, share: float
+) -> None:
+    monkeypatch.setattr(gcn, "unseen_correlation", lambda *_: 1.0)
+    ranker = GraphRanker(SMALL.model_copy(update={"patience": 8, "bypass": 0.1}), 0, SPACE)
+    history = history_of(KNOWN[:9], scores=[1.0 if number == best else number / 100 for number in range(9)])
+
+    whys = [ranker.outlook(history, number).why for number in range(9, 409)]
+
+    assert whys.count("bypass") / 400 == pytest.approx(share, abs=0.05)
+
+
 def said(ranker: GraphRanker, history: History, number: int) -> tuple[list[float], float | None]:
     return ranker.merits(POOL, 1, history, number).tolist(), ranker.predicted(POOL[0], 1, history)
 
