@@ -22,12 +22,14 @@ from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.execute import inline as _inline
 from nasflow_cli.execute import local as _local
-from nasflow_cli.execute.devices import device_slots, usable_cores
+from nasflow_cli.execute.clock import steady
+from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Outcome, Slot, Task
 from nasflow_cli.search import POLL_S, Stop, result_of
 from nasflow_cli.store.files import make_directory
 from nasflow_cli.store.final_results import FinalResult, FinalTraining, read_result, write_result
 from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import final as _final
@@ -124,6 +126,7 @@ def train(
 
     Raises RunDirectoryError when the run is locked, or a result is damaged.
     """
+    refuse_links(run)
     with RunLock(run.lock):
         known = ((number, _known(run, plan, number)) for number in range(plan.num_seeds))
         done = {number: result for number, result in known if result is not None}
@@ -170,10 +173,10 @@ def _executor(run: RunDirectory, plan: Plan) -> Executor:
     def places(workers: int | None) -> Sequence[Slot]:
         return device_slots(workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores())
 
-    slots = places(min(plan.num_seeds, len(places(settings.workers))))
+    slots = with_memory(places(min(plan.num_seeds, len(places(settings.workers)))), settings.memory_gib)
     setup = {"config": plan.config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
     executor: Executor = EXECUTORS[settings.kind].make(
-        "nasflow_cli.train.final:make_handler", setup, slots, None, time.time
+        "nasflow_cli.train.final:make_handler", setup, slots, None, steady(time.time, time.monotonic)
     )
     return executor
 
