@@ -11,13 +11,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nasflow_cli.core.config import AugmentConfig, TrainingConfig
-from nasflow_cli.core.seeds import Purpose, derived_seed
+from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.trial import ErrorKind
-from nasflow_cli.train.augment import augment
+from nasflow_cli.train.augment import Mixed, augment, mix
 from nasflow_cli.train.checkpoint import flatten_optimizer, restore_optimizer
 from nasflow_cli.train.data import Labelled, Splits
 
@@ -113,26 +114,47 @@ class Trainer:
     def epoch(self, number: int, split: Images, changes: AugmentConfig) -> float:
         """Train epoch `number` (from 0) and return the mean loss. Raises DivergedError when it is not finite."""
         self.network.train()
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
+        shuffler = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
         augmenter = torch.Generator(self.device).manual_seed(derived_seed(self.seed, number, Purpose.AUGMENT))
         torch.manual_seed(derived_seed(self.seed, number, Purpose.DROPOUT))
-        order = torch.randperm(len(split), generator=generator).to(self.device)
+        order = torch.randperm(len(split), generator=shuffler).to(self.device)
         size = min(self.recipe.batch_size, len(split))
         steps = len(split) // size
         total = torch.zeros((), device=self.device)
+        shares = self._shares(number, changes.mixup, len(split))
         for step in range(steps):
             chosen = order[step * size : (step + 1) * size]
             images = augment(split.images[chosen], changes, augmenter)
+            mixed = None if shares is None else mix(images, split.labels[chosen], shares[chosen], augmenter)
             self._set_rate(number * steps + step, steps)
-            total += self._step(self.normalise(images), split.labels[chosen], number * steps + step)
+            images = images if mixed is None else mixed.images
+            total += self._step(self.normalise(images), split.labels[chosen], mixed, number * steps + step)
         mean = float(total) / steps
         if not math.isfinite(mean):
             raise DivergedError(f"the training loss became {mean} in epoch {number + 1}")
         return mean
 
-    def _step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+    def _shares(self, epoch: int, alpha: float, num: int) -> Tensor | None:
+        """How much of each example is its own where examples are mixed, (n,); drawn at once, for the whole epoch."""
+        if not alpha:
+            return None
+        drawn = generator(self.seed, epoch, Purpose.MIXUP).beta(alpha, alpha, num)
+        return torch.from_numpy(drawn.astype(np.float32)).to(self.device)
+
+    def _loss_of(self, outputs: Tensor, labels: Tensor, mixed: Mixed | None) -> Tensor:
+        if mixed is None:
+            loss: Tensor = self._loss(outputs, labels)
+            return loss
+        smoothing = self.recipe.label_smoothing
+        own, others = (
+            nn.functional.cross_entropy(outputs, each, reduction="none", label_smoothing=smoothing)
+            for each in (labels, mixed.others)
+        )
+        return torch.lerp(others, own, mixed.share.to(own.dtype)).mean()
+
+    def _step(self, images: Tensor, labels: Tensor, mixed: Mixed | None, step: int) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            loss: Tensor = self._loss(self.network(images), labels)
+            loss = self._loss_of(self.network(images), labels, mixed)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.gradient_clip is not None:
