@@ -36,7 +36,8 @@ from nasflow_cli.core.registry import EXECUTORS, load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import ConstraintsConfig
-from nasflow_cli.execute.devices import device_slots, usable_cores
+from nasflow_cli.execute.clock import steady
+from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
 from nasflow_cli.nets.cost import Cost
@@ -50,6 +51,7 @@ from nasflow_cli.predict.ranker import GraphRanker
 from nasflow_cli.search import Observer, Optimizer, Search, Stop
 from nasflow_cli.store.files import make_directory, write_whole
 from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history_of, read_events
+from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
 from nasflow_cli.train.data import Splits, load_splits
@@ -202,9 +204,10 @@ def default_slots() -> tuple[Slot, ...]:
 
 def _slots(settings: ExecutorConfig) -> tuple[Slot, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return device_slots(
+    found = device_slots(
         settings.workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores()
     )
+    return with_memory(found, settings.memory_gib)
 
 
 def new_run(experiment: Experiment, source: Path, run_directory: Path | None) -> RunDirectory:
@@ -273,11 +276,15 @@ def make_ranker(config: ExperimentConfig, space: SearchSpace) -> Ranker:
 
 def make_optimizer(experiment: Experiment) -> Optimizer:
     """The search engine, and what confirms its winner."""
+    return Confirming(make_engine(experiment), experiment.config.search, experiment.config.seed)
+
+
+def make_engine(experiment: Experiment) -> Alternating:
+    """The search engine."""
     config = experiment.config
     is_feasible = lru_cache(maxsize=100_000)(experiment.is_feasible)
     ranker = make_ranker(config, experiment.space)
-    engine = Alternating(config.search, config.seed, experiment.space, is_feasible, ranker)
-    return Confirming(engine, config.search, config.seed)
+    return Alternating(config.search, config.seed, experiment.space, is_feasible, ranker)
 
 
 def make_executor(config: ExperimentConfig, run: RunDirectory) -> Executor:
@@ -285,7 +292,11 @@ def make_executor(config: ExperimentConfig, run: RunDirectory) -> Executor:
     setup = {"config": config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
     make = EXECUTORS[config.executor.kind].make
     executor: Executor = make(
-        "nasflow_cli.train.worker:make_handler", setup, slots(config), config.executor.trial_time_limit_s, time.time
+        "nasflow_cli.train.worker:make_handler",
+        setup,
+        slots(config),
+        config.executor.trial_time_limit_s,
+        steady(time.time, time.monotonic),
     )
     return executor
 
@@ -300,27 +311,31 @@ def open_search(
 ) -> Iterator[Search]:
     """Lock a run, read its journal and make everything live; workers end with the block.
 
-    Raises RunDirectoryError when the run is locked or damaged, ConfigError when it belongs to another experiment.
+    Raises RunDirectoryError when the run is locked or damaged or a link leads out of it, ConfigError when it belongs to
+    another experiment.
     """
     config = experiment.config
     torch.set_num_threads(1)  # the predictor must not depend on how many cores there are, nor take them from children
+    refuse_links(run)
     with ExitStack() as stack:
         stack.enter_context(RunLock(run.lock))
-        journal = stack.enter_context(Journal.open(run.journal))
-        events = read_events(run.journal)
+        journal, events = Journal.resume(run.journal)
+        stack.enter_context(journal)
         _check_identity(config, run, events)
         if not events:
             header = JournalHeader(
                 nasflow_version=nasflow_cli.__version__, config_sha256=config.identity(), started=time.time()
             )
             journal.append(header.to_json())
+        history = history_of(events, run.journal)
+        del events  # they are larger than the history, and this frame lives as long as the search
         began, limit = clock(), config.search.time_limit_s
         yield Search(
             run=run,
             optimizer=make_optimizer(experiment),
             executor=stack.enter_context(make_executor(config, run)),
             journal=journal,
-            history=history_of(events, run.journal),
+            history=history,
             observer=observer,
             stop=stop,
             out_of_time=lambda: limit is not None and clock() - began >= limit,

@@ -39,6 +39,7 @@ from nasflow_cli.store.export_directory import ExportDirectory, check_place, sta
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.final_results import FinalTraining
 from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child as _child
@@ -119,6 +120,8 @@ def export_best(
     the trial is trained again on `device` (default: what a worker would use). Raises NoValidTrialError, ConfigError
     for a place that holds other things, NasflowError when what was written does not compute what was scored.
     """
+    if out is None:
+        refuse_links(run)
     place = run.export if out is None else out
     check_place(place)
     config = load_experiment(run.resolved_config, (), load_plugins)

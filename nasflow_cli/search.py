@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nasflow_cli.core.errors import EXIT_STOPPED_EARLY
-from nasflow_cli.core.trial import ErrorKind, History, Result, Trial
+from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, RunDirectoryError
+from nasflow_cli.core.trial import ErrorKind, History, Result, Trial, best_first
 from nasflow_cli.execute.protocol import Executor, Outcome, Task
+from nasflow_cli.store.files import remove, remove_leftovers
 from nasflow_cli.store.hpbandster_files import write_hpbandster_files
 from nasflow_cli.store.journal import Journal
 from nasflow_cli.store.leaderboard import write_leaderboard
@@ -89,11 +90,15 @@ class Search:
     keep_best: int = 3
     _queue: list[Trial] = field(default_factory=list)
     _checkpoints: set[int] = field(default_factory=set)
+    _best: list[tuple[Trial, Result]] = field(default_factory=list)
 
     def work(self) -> Ending:
         """Run until the optimiser is done or a stop is wished for. A new run has an empty history."""
+        for killed_in in (self.run.root, self.run.hpbandster):
+            remove_leftovers(killed_in)
         self._queue = self.history.pending()
         self._checkpoints = set(self.history.results)
+        self._best = heapq.nsmallest(self.keep_best, self.history.searched(), key=best_first)
         while True:
             while self._may_submit() and (trial := self._next()) is not None:
                 self._submit(trial)
@@ -102,8 +107,7 @@ class Search:
                 return Ending(finished=False, reason=self.stop.why)
             if not self.executor.running and not self._queue:
                 return self._finish()
-            for outcome in self.executor.collect(POLL_S):
-                self._tell(outcome)
+            self._take(self.executor.collect(POLL_S))
             if self.stop.why is None and self.out_of_time():
                 self.stop.why, self.stop.exit_code = "the time limit is reached", EXIT_STOPPED_EARLY
 
@@ -123,17 +127,34 @@ class Search:
     def _submit(self, trial: Trial) -> None:
         assignment = Assignment.of(trial, self.history.lineage(trial))
         log = self.run.trial(trial.number).log
+        remove_leftovers(log.parent)
         self.executor.submit(Task(number=trial.number, payload=assignment.to_json(), log=log))
         self.observer.asked(trial)
 
+    def _take(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell what there is to tell. Raises RunDirectoryError when a worker could not write: no trial is to blame."""
+        unwritten: list[str] = []
+        for outcome in outcomes:
+            if outcome.failure is not None and outcome.failure.kind == "disk":
+                unwritten.append(f"trial {outcome.number}: {outcome.failure.message}")
+            elif not outcome.interrupted:
+                self._tell(outcome)
+        if unwritten:
+            raise RunDirectoryError(
+                "what could not be written stopped the search, and is no fault of a trial: this one counts as not yet "
+                f"run; mend the cause, then `nasflow resume` goes on ({'; '.join(unwritten)})"
+            )
+
     def _tell(self, outcome: Outcome) -> None:
-        if outcome.interrupted:
-            return
         result = result_of(outcome)
         self.journal.append({"event": "told", **result.to_json()})
         self.history.told(result)
+        if result.error is not None:
+            remove_leftovers(self.run.trial(result.trial).root)
         self.observer.told(self.history.trials[result.trial], result, self.history)
         self._checkpoints.add(result.trial)
+        if result.score is not None:
+            self._best = heapq.nsmallest(self.keep_best, [*self._best, self.history.searched()[-1]], key=best_first)
         self._drop_checkpoints()
         if len(self.history.results) % max(1, len(self.history.results) // 50) == 0:  # ever rarer: linear in all
             write_leaderboard(self.run, self.history)
@@ -141,22 +162,14 @@ class Search:
     def _drop_checkpoints(self) -> None:
         """Remove the checkpoints of trials that can neither be gone on from nor be handed over."""
         wanted = self.optimizer.wanted_checkpoints(self.history)
-        wanted.update(
-            trial.number
-            for trial, _ in heapq.nsmallest(
-                self.keep_best,
-                self.history.searched(),
-                key=lambda pair: (-pair[0].budget, -(pair[1].score or 0.0), pair[0].number),
-            )
-        )
+        wanted.update(trial.number for trial, _ in self._best)
         for number in self._checkpoints - wanted:
-            self.run.trial(number).checkpoint.unlink(missing_ok=True)
+            remove(self.run.trial(number).checkpoint)
         self._checkpoints &= wanted
 
     def _wind_down(self, why: str) -> None:
         self.observer.stopping(why, len(self.executor.running))
-        for outcome in self.executor.stop(self.grace_s):
-            self._tell(outcome)
+        self._take(self.executor.stop(self.grace_s))
         self._write_derived()
 
     def _finish(self) -> Ending:
@@ -185,6 +198,7 @@ def result_of(outcome: Outcome) -> Result:
         error_kind=error[0] if error else None,
         epochs=reply.get("epochs", 0),
         metrics={name: value for name, value in reply.get("metrics", {}).items() if math.isfinite(value)},
+        notes=tuple(reply.get("notes", ())),
         seconds=round(outcome.seconds, 3),
         started=outcome.started,
         finished=outcome.finished,

@@ -27,7 +27,7 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.predict.encode import EncodedGraph, Encoder
 from nasflow_cli.predict.gcn import fit
-from nasflow_cli.predict.ranker import vocabulary_of
+from nasflow_cli.predict.ranker import shown, vocabulary_of
 from nasflow_cli.train.table import Table
 
 LABELS = (78, 156, 469, 781, 1563)
@@ -49,7 +49,7 @@ def members(
             if cell is not None and cell != config.table.absent
         }
         _, graph = space.member(values)
-        graphs.append(encoder.encode(graph.simplified or graph))
+        graphs.append(encoder.encode(shown(graph)))
         scores.append(table.score(row, budget))
     return graphs, np.array(scores)
 

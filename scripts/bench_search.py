@@ -8,6 +8,10 @@ or may use all rungs of the experiment (`--budgets all`: the account is in epoch
 and the limit is that of so many evaluations at the largest one). `--methods` takes names and the groups peers,
 ablations and all; `--list` says what they are. Runs are single-threaded; `--jobs` runs seeds beside each other. The
 curves go beside the JSON, as OUT.svg and OUT-test.svg.
+
+SMAC3 walks over sets of words, whose order changes from process to process. Where it is among the methods and
+PYTHONHASHSEED is not set, the script starts itself again with PYTHONHASHSEED=0 before anything is run, so that the same
+command gives the same evaluations.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -92,6 +97,14 @@ def require(methods: Sequence[Method]) -> None:
             package(method.package)
 
 
+def hash_seeded(methods: Sequence[Method], environment: Mapping[str, str]) -> dict[str, str] | None:
+    """The environment in which a process must start for these methods to repeat themselves; None: this one does."""
+    is_set = environment.get("PYTHONHASHSEED", "random") != "random"
+    if is_set or not any(method.hash_seeded for method in methods):
+        return None
+    return {**environment, "PYTHONHASHSEED": "0"}
+
+
 def described(method: Method) -> dict[str, Any]:
     """What a method is, for the record."""
     installed = None
@@ -121,10 +134,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare(options: argparse.Namespace, methods: Sequence[Method]) -> None:
     """Run all, print a line a method as it is done, and write the results after each. Raises NasflowError."""
-    methods = chosen(options.methods)
-    require(methods)
     setting = Setting(
         config=options.config,
         overrides=tuple(options.set),
@@ -163,6 +174,7 @@ def write(options: argparse.Namespace, problem: Problem, best: float, found: dic
         "seeds": options.seeds,
         "best_score": best,
         "environment": assemble.environment(),
+        "hash_seed": os.environ.get("PYTHONHASHSEED"),
         "methods": found,
     }
     options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -181,14 +193,19 @@ def paint(options: argparse.Namespace, runs: dict[str, list[Run]], best: float, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, or list the methods."""
+    """Compare, or list the methods. Without `arguments` it is the command, which may start itself again."""
     options = parsed(arguments)
     if options.list:
         for method in METHODS.values():
             print(f"{method.name:<18} {method.about}; {method.repeats}")
         return 0
     try:
-        compare(options)
+        methods = chosen(options.methods)
+        require(methods)
+        seeded = hash_seeded(methods, os.environ)
+        if arguments is None and seeded is not None:
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], seeded)  # noqa: S606
+        compare(options, methods)
     except NasflowError as error:
         print(f"bench_search: {error}", file=sys.stderr)
         return error.exit_code

@@ -65,6 +65,7 @@ def one_repeat(name: str, space: SearchSpace, seed: int, num_members: int) -> di
     """Seconds a member of everything."""
     clock, rng = time.process_time, np.random.default_rng(seed)
     clear_caches()
+    space = SearchSpace(space.config, space.facts)  # one that has not decoded anything
     graphs: list[NetworkGraph] = []
 
     def sample_and_key() -> None:

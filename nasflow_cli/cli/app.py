@@ -14,8 +14,8 @@ import typer
 
 import nasflow_cli
 from nasflow_cli.cli import check, export, fetch, init, inspect, search, space, train
-from nasflow_cli.cli.output import say
-from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, NasflowError
+from nasflow_cli.cli.output import open_streams, say
+from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, EXIT_STOPPED_EARLY, NasflowError
 
 app = typer.Typer(
     name="nasflow",
@@ -64,8 +64,10 @@ def _exit_on(number: int, code: int) -> None:
 
 def main() -> None:
     """Run the command line. Every error that a user can mend is one message on stderr and a documented exit code."""
+    open_streams()
     _exit_on(signal.SIGINT, EXIT_SIGINT)
     _exit_on(signal.SIGTERM, EXIT_SIGTERM)
+    _exit_on(signal.SIGUSR1, EXIT_STOPPED_EARLY)  # its default is to kill, and a batch system sends it at any moment
     try:
         app()
     except NasflowError as error:

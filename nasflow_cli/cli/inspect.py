@@ -200,6 +200,7 @@ def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) ->
     else:
         lines.append(f"result    score {result.score:.4f}, {result.epochs} epochs in {duration(result.seconds)}")
         lines.extend(f"            {name} {value:g}" for name, value in sorted(result.metrics.items()))
+        lines.extend(f"note      {note}" for note in result.notes)
     for half in ("structure", "operators"):
         values = getattr(trial.architecture, half)
         width = max((len(name) for name in values), default=0)

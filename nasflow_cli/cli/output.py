@@ -1,27 +1,71 @@
-"""Writing to the two streams: stdout is data, stderr is everything said to a person."""
+"""Writing to the two streams: stdout is data, stderr is everything said to a person.
+
+A reader that leaves (`| head -1`), a stream that was never there (`>&-`) or a terminal that is gone ends no command and
+changes no exit code: a search goes on for days without its audience.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import typer
 
+from nasflow_cli.core.errors import MissingError
+
+
+def open_streams() -> None:
+    """Give the standard streams that the caller closed to the null device.
+
+    Else the next file that is opened, the journal perhaps, would get their number, and with it what C code and
+    children write to them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number, which is this one
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", line_buffering=True)
+
 
 def emit(data: str | os.PathLike[str] | dict[str, Any]) -> None:
-    """Write data: a text, a path, or one JSON document. A reader that has left ends the command without a fuss."""
+    """Write data: a text, a path, or one JSON document. Raises MissingError when it cannot be kept (a full disk)."""
     text = json.dumps(data, indent=2) if isinstance(data, dict) else os.fspath(data)
     try:
         typer.echo(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Pointed elsewhere so that the interpreter's last flush is silent too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        _silence(sys.stdout)
+    except OSError as error:
+        _silence(sys.stdout)
+        raise MissingError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 def say(line: str) -> None:
-    """Tell a person."""
-    typer.echo(line, err=True)
+    """Tell a person, if there still is one."""
+    with to_a_person():
+        typer.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def to_a_person() -> Iterator[None]:
+    """Write to stderr inside this block; when that is gone, this and all that follows goes nowhere."""
+    try:
+        yield
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Point a stream elsewhere, so that later writes and the interpreter's last flush are silent too."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

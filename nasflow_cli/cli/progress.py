@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nasflow_cli.cli.output import say, to_a_person
 from nasflow_cli.cli.text import count, duration, network
 from nasflow_cli.core.trial import History, Result, Trial
 
@@ -106,7 +107,7 @@ class PlainProgress:
 
     def note(self, line: str) -> None:
         """Print it."""
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
     def __enter__(self) -> PlainProgress:
         return self
@@ -123,6 +124,7 @@ class LiveProgress:
         self.num_planned = num_planned
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False)
+        self._has_begun = False
         self._rows: deque[tuple[str, ...]] = deque(maxlen=12)
         self._running: dict[int, Trial] = {}
         self._head = "starting workers"
@@ -157,7 +159,8 @@ class LiveProgress:
 
     def note(self, line: str) -> None:
         """Print above the table."""
-        self._console.print(Text(line))
+        with to_a_person():
+            self._console.print(Text(line))
 
     def _draw(self) -> None:
         rows = Table(box=None, pad_edge=False, expand=True)
@@ -168,14 +171,19 @@ class LiveProgress:
         for row in self._rows:
             rows.add_row(*row)
         running = ", ".join(f"{trial.number} to epoch {trial.budget}" for trial in self._running.values())
-        self._live.update(Group(Text(self._head, style="bold"), rows, Text(f"running: {running or 'nothing'}")))
-        self._live.refresh()
+        with to_a_person():
+            self._live.update(Group(Text(self._head, style="bold"), rows, Text(f"running: {running or 'nothing'}")))
+            self._live.refresh()
 
     def __enter__(self) -> LiveProgress:
-        self._live.start()
+        with to_a_person():
+            self._live.start()
+            self._has_begun = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        if self._has_begun:
+            with to_a_person():
+                self._live.stop()

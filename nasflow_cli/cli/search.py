@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,8 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
     from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
     from nasflow_cli.search import Stop  # noqa: PLC0415
 
+    # What the imports left is looked through by every full collection, and a long journal causes many.
+    gc.freeze()
     experiment = assemble.check(config)
     run = directory_for(experiment)
     stop = Stop()

@@ -129,7 +129,12 @@ class BudgetConfig(Section):
 
     min: int = Field(ge=1)
     max: int = Field(ge=1)
-    eta: int = Field(default=3, ge=2, description="One in so many goes on to the next rung.")
+    eta: int = Field(
+        default=3,
+        ge=2,
+        description="One in so many goes on to the next rung. Where `rungs` are given and this is not, it is what lets "
+        "all rungs of a bracket cost about the same: how many times as long a rung is as the one below it.",
+    )
     # The tuple is not strict: what `_ends` has looked at is no JSON to pydantic any more, and holds lists.
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False, min_length=1)] | None = Field(
         default=None,
@@ -141,7 +146,7 @@ class BudgetConfig(Section):
     def _ends(cls, raw: Any) -> Any:
         if not isinstance(raw, dict) or not isinstance(raw.get("rungs"), list) or not raw["rungs"]:
             return raw
-        return {"min": raw["rungs"][0], "max": raw["rungs"][-1], **raw}
+        return {"min": raw["rungs"][0], "max": raw["rungs"][-1], **_step(raw["rungs"]), **raw}
 
     @model_validator(mode="after")
     def _ordered(self) -> BudgetConfig:
@@ -152,6 +157,13 @@ class BudgetConfig(Section):
         if self.min > self.max:
             raise ValueError(f"min ({self.min}) is above max ({self.max})")
         return self
+
+
+def _step(rungs: list[Any]) -> dict[str, int]:
+    """The `eta` that goes with rungs, where they have one; what is wrong with others is said elsewhere."""
+    if len(rungs) < 2 or not all(isinstance(rung, int) and rung > 0 for rung in rungs):
+        return {}
+    return {"eta": max(2, round((rungs[-1] / rungs[0]) ** (1 / (len(rungs) - 1))))}
 
 
 class DensityConfig(Section):
@@ -174,6 +186,12 @@ class PredictorConfig(Section):
         default=5, ge=1, description="New results between fits; more once a tenth of all results is more."
     )
     bypass: float = Field(default=0.1, ge=0, le=1, description="Share of slots that it never decides.")
+    patience: int = Field(
+        default=12,
+        ge=1,
+        description="Scores at the largest budget without a better one, after which it is bypassed three times as "
+        "often.",
+    )
     min_correlation: float = Field(
         default=0.2,
         ge=-1,
@@ -219,7 +237,13 @@ class SearchConfig(Section):
         "joint: one search of both. The same where one half has nothing to search.",
     )
     turn_brackets: int = Field(default=1, ge=1, description="Brackets of one search before the other takes its turn.")
-    pool: int = Field(default=64, ge=1, description="Candidates that compete for each new slot.")
+    pool: int = Field(default=32, ge=1, description="Candidates that compete for each new slot.")
+    refinements: int = Field(
+        default=3,
+        ge=0,
+        description="How often edits of what the predictor expects most of join the pool, as many as the pool has, "
+        "before it chooses.",
+    )
     elites: int = Field(default=5, ge=0, description="The held half is one of so many of the best; 0: it is random.")
     random_fraction: float = Field(
         default=0.2,
@@ -228,7 +252,7 @@ class SearchConfig(Section):
         description="Share of the pool, and of the choices without the predictor, that is drawn uniformly.",
     )
     edit_fraction: float = Field(
-        default=0.3, ge=0, le=1, description="Share of the pool that edits elites in one place."
+        default=0.3, ge=0, le=1, description="Share of both that edits an elite in a place or two."
     )
     density: DensityConfig = DensityConfig()
     predictor: PredictorConfig = PredictorConfig()
@@ -258,7 +282,12 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: bfloat16 on GPUs that have it."
     )
-    checkpoint_every_s: float = Field(default=30.0, ge=0, description="Seconds between checkpoints inside a trial.")
+    checkpoint_every_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Least seconds between checkpoints inside a trial; 0: one after each epoch, so that a kill costs "
+        "no more than the epoch that it cuts off.",
+    )
 
 
 class ExecutorConfig(Section):
@@ -269,6 +298,13 @@ class ExecutorConfig(Section):
     children_per_device: int = Field(default=1, ge=1)
     trial_time_limit_s: float | None = Field(
         default=None, gt=0, description="A trial over this is ended and counts as failed."
+    )
+    memory_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most memory that a worker may take for its data and its trial, in GiB, beside the program itself "
+        "(0.2 to 0.5 GiB) and what is on a device. A trial that needs more fails, and its worker goes on. Kept by the "
+        "executor `local`, on Linux.",
     )
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
@@ -283,7 +319,9 @@ class ExperimentConfig(Section):
     )
     seed: int = Field(default=0, ge=0)
     plugins: tuple[str, ...] = Field(
-        default=(), description="Modules to import for their registrations. This runs their code."
+        default=(),
+        description="Modules to import for their registrations. This runs their code, here and in every worker; "
+        "nothing else that an experiment, a run directory, a checkpoint or data says can run code.",
     )
     runs: str = Field(default="runs", description="Folder that run directories are made in.")
     # Before `data`, which is checked knowing what evaluates.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.cells import Read, Shape, Wiring, adapt_slot, placed, project_slot, wire
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node, OperationFacts, simplify
 from nasflow_cli.core.parameters import cell_prefix
@@ -13,14 +14,23 @@ from nasflow_cli.core.space_config import Granularity, SpaceConfig, StageConfig
 ADAPTER = "skip"
 """What stands where an input is only brought to another shape."""
 
+MAX_CELLS = 20_000
+"""Cells of a description that are remembered: some tens of MiB."""
+
 
 class Decoder:
-    """One reading of a description. Structure is read first, so that only slots that matter are read after it."""
+    """One reading of a description. Structure is read first, so that only slots that matter are read after it.
 
-    def __init__(self, config: SpaceConfig, facts: Mapping[str, OperationFacts], read: Read) -> None:
+    `known` are the cells of the same description that were read before.
+    """
+
+    def __init__(
+        self, config: SpaceConfig, facts: Mapping[str, OperationFacts], read: Read, known: KnownCells | None = None
+    ) -> None:
         self.config = config
         self.facts = facts
         self.read = read
+        self._known = known or KnownCells()
         self._stage = 0
         self._per = {"activation": config.activation.per, "initialisation": config.initialisation.per}
         self._wirings: dict[str, Wiring] = {}
@@ -51,8 +61,9 @@ class Decoder:
         return int(self.read(f"stages.{stage}.depth")), int(self.read(f"stages.{stage}.width"))
 
     def _with_head(self, chain: _Chain, head_width: int) -> NetworkGraph:
-        activation = self._domain("activation", "head") if self.config.head_is_activated else None
-        head = (activation, self._domain("initialisation", "head"), self.config.dropout, head_width)
+        activation = str(self.read(self._name("activation", "head"))) if self.config.head_is_activated else None
+        initialisation = str(self.read(self._name("initialisation", "head")))
+        head = (activation, initialisation, self.config.dropout, head_width)
         order = self.config.activation.order
         flaw = self._flaw() or _unread(chain.blocks if self.config.prune else chain.simplified)
         if self.config.prune:
@@ -87,33 +98,30 @@ class Decoder:
             if rest > 1:
                 break
 
-    def _domain(self, kind: str, slot: str) -> str:
-        """Read an activation or initialisation at the granularity that the user named."""
+    def _name(self, kind: str, slot: str) -> str:
+        """The parameter of an activation or initialisation, at the granularity that the user named."""
         per: Granularity = self._per[kind]
         if per == "network":
-            return str(self.read(kind))
-        return str(self.read(f"stages.{self._stage}.{kind}" if per == "stage" else f"{slot}.{kind}"))
+            return kind
+        return f"stages.{self._stage}.{kind}" if per == "stage" else f"{slot}.{kind}"
 
-    def _fill(self, node: Node, operation: str, slot: str, in_width: int, domains: Iterable[str] = ()) -> Node:
-        """The node with an operation in its slot, and what else is chosen for it: `domains` are its arguments."""
+    def _place(self, node: Node, operation: str, slot: str, in_width: int, domains: Iterable[str] = ()) -> _Place:
+        """The node with an operation in its slot, and what else is to be chosen: `domains` are its arguments."""
         fact = self.facts[operation]
         projects = fact.projects(in_width, node.width, node.stride)
-        name = f"{node.operation}.{operation}"
-        arguments = tuple([(key, self.read(f"{name}.{key}")) for key in sorted(domains)]) if domains else ()
         # Before the stem's convolution there is none: nothing of the input is to be cut off before it is looked at.
         activated = (fact.activated or projects) and not (slot == "stem" and self.config.activation.order == "before")
-        return Node(
+        return _Place(
+            node,
             operation,
-            node.inputs,
-            node.width,
-            node.stride,
-            self._domain("activation", slot) if activated else None,
-            self._domain("initialisation", slot) if fact.weighted or projects else None,
-            arguments,
+            self._name("activation", slot) if activated else None,
+            self._name("initialisation", slot) if fact.weighted or projects else None,
+            tuple([(key, f"{node.operation}.{operation}.{key}") for key in sorted(domains)]) if domains else (),
         )
 
     def _single(self, operation: str, slot: str, width: int, stride: int) -> _Filled:
-        cell = Cell((self._fill(Node(slot, (0,), width, stride), operation, slot, width),), (1,))
+        place = self._place(Node(slot, (0,), width, stride), operation, slot, width)
+        cell = Cell((place.filled({name: self.read(name) for name in place.names}),), (1,))
         fact = self.facts[operation]
         return self._filled(cell, ()) if fact.zero or fact.identity else _Filled(cell, cell)
 
@@ -138,27 +146,105 @@ class Decoder:
         return filled
 
     def _read_cell(self, prefix: str, name: str, chain: _Chain, width: int, stride: int) -> _Filled:
+        """Read the operations, which decide what else there is to read, and that; most cells were read before."""
+        wiring, adapter = self._wirings[prefix], adapt_slot(prefix)
+        chosen = {slot: str(self.read(f"{slot}.operation")) for slot, _ in wiring.slots if slot != adapter}
+        inputs = chain.outputs[: self.config.cells[name].inputs]
+        likeness = (prefix, self._stage, wiring, tuple(chosen.values()), inputs, width, stride)
+        plan = self._known.plans.get(likeness)
+        if plan is None:
+            plan = self._plan(prefix, name, chosen, inputs, Shape(width, inputs[0].stride * stride))
+            self._known.plans[likeness] = plan
+        values = {name: self.read(name) for name in plan.names}
+        # True equals 1, and both may be choices of one parameter.
+        settings = (*values.values(), *map(type, values.values()))
+        if settings not in plan.filled:
+            self._known.make_room()
+            raw = plan.raw
+            nodes = tuple([place.filled(values) for place in plan.places])
+            cell = Cell(nodes, raw.output, raw.num_inputs, raw.join, raw.added, raw.cut)
+            plan.filled[settings] = self._filled(cell, [shape.width for shape in inputs])
+        return plan.filled[settings]
+
+    def _plan(self, prefix: str, name: str, chosen: Mapping[str, str], inputs: Sequence[Shape], target: Shape) -> _Plan:
+        """The cell with these operations in its slots, and what is to be read for each of its nodes."""
         config, wiring = self.config.cells[name], self._wirings[prefix]
         adapter, project = adapt_slot(prefix), project_slot(prefix)
-        chosen = {slot: str(self.read(f"{slot}.operation")) for slot, _ in wiring.slots if slot != adapter}
-        searched = frozenset(chosen)
-        chosen[adapter] = ADAPTER
-        target = Shape(width, chain.outputs[0].stride * stride)
-        raw = placed(prefix, config, wiring, chosen, chain.outputs, target)
+        stands = {**chosen, adapter: ADAPTER}
+        raw = placed(prefix, config, wiring, stands, inputs, target)
         if config.project is not None:
-            chosen[project] = config.project.operation
-        widths = [shape.width for shape in chain.outputs]
+            stands[project] = config.project.operation
+        widths = [shape.width for shape in inputs]
         if self.config.prune:
             # Simplified before activations and arguments are read: what `none` cuts off has none.
-            raw = simplify(raw, {slot: self.facts[operation] for slot, operation in chosen.items()}, widths)
+            raw = simplify(raw, {slot: self.facts[operation] for slot, operation in stands.items()}, widths)
         all_widths = raw.widths(widths)
-        nodes = []
+        places = []
         for node in raw.nodes:
-            slot, operation = node.operation, chosen[node.operation]
-            domains = config.operations.arguments.get(operation, {}) if slot in searched else {}
+            slot, operation = node.operation, stands[node.operation]
+            domains = config.operations.arguments.get(operation, {}) if slot in chosen else {}
             in_width = raw.in_width(node, all_widths) if self.facts[operation].adapts else node.width
-            nodes.append(self._fill(node, operation, project if slot == adapter else slot, in_width, domains))
-        return self._filled(Cell(tuple(nodes), raw.output, raw.num_inputs, raw.join, raw.added, raw.cut), widths)
+            places.append(self._place(node, operation, project if slot == adapter else slot, in_width, domains))
+        names = dict.fromkeys(name for place in places for name in place.names)
+        return _Plan(raw, tuple(places), tuple(names), {})
+
+
+class KnownCells:
+    """The cells of a description that were read before. Members of a space share most of theirs."""
+
+    def __init__(self) -> None:
+        self.plans: dict[tuple[object, ...], _Plan] = {}
+        self._room = MAX_CELLS
+
+    def make_room(self) -> None:
+        """Room for one more cell: once there are too many, all are forgotten."""
+        if self._room == 0:
+            for plan in self.plans.values():
+                plan.filled.clear()
+            self.plans.clear()
+            self._room = MAX_CELLS
+        self._room -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A node with an operation, and the parameters of what else is chosen for it; None: it has no use for one."""
+
+    node: Node
+    operation: str
+    activation: str | None
+    initialisation: str | None
+    arguments: tuple[tuple[str, str], ...]
+    """Sorted by the argument's own name, which stands before its parameter."""
+
+    @property
+    def names(self) -> list[str]:
+        """The parameters to read."""
+        domains = (self.activation, self.initialisation)
+        return [*(name for _, name in self.arguments), *(name for name in domains if name is not None)]
+
+    def filled(self, values: Mapping[str, Value]) -> Node:
+        """The node with what was chosen."""
+        node = self.node
+        return Node(
+            self.operation,
+            node.inputs,
+            node.width,
+            node.stride,
+            None if self.activation is None else str(values[self.activation]),
+            None if self.initialisation is None else str(values[self.initialisation]),
+            tuple([(key, values[name]) for key, name in self.arguments]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A placed cell: what is to be read for its nodes, and the cells that came of it, by what was read."""
+
+    raw: Cell
+    places: tuple[_Place, ...]
+    names: tuple[str, ...]
+    filled: dict[tuple[object, ...], _Filled]
 
 
 @dataclass(frozen=True, slots=True)

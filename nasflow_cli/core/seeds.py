@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     SURVEY = 10
     FINAL = 11
     MIXUP = 12
+    DESIGN = 20
 
 
 def generator(seed: int, number: int, purpose: Purpose) -> np.random.Generator:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nasflow_cli.core.architecture import Architecture, Half, Value
 from nasflow_cli.core.cells import Read
-from nasflow_cli.core.decode import Decoder
+from nasflow_cli.core.decode import Decoder, KnownCells
 from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.graph import NetworkGraph, OperationFacts
 from nasflow_cli.core.parameters import Parameter, declare
@@ -36,6 +36,7 @@ class SearchSpace:
     def __init__(self, config: SpaceConfig, facts: Mapping[str, OperationFacts]) -> None:
         self.config = config
         self.facts = facts
+        self._known = KnownCells()
         self._fixed: dict[str, Value] = {}
         self.parameters: dict[str, Parameter] = {}
         self.domains: dict[str, Domain] = {}
@@ -66,7 +67,8 @@ class SearchSpace:
     def decode(self, read: Read) -> NetworkGraph:
         """Build the graph, calling `read` for every parameter that it depends on."""
         fixed = self._fixed
-        return Decoder(self.config, self.facts, lambda name: fixed[name] if name in fixed else read(name)).network()
+        every = lambda name: fixed[name] if name in fixed else read(name)  # noqa: E731
+        return Decoder(self.config, self.facts, every, self._known).network()
 
     def graph(self, architecture: Architecture) -> NetworkGraph:
         """The graph of a member. Raises KeyError when the architecture lacks a parameter that it needs."""
@@ -82,7 +84,7 @@ class SearchSpace:
             used[name] = values[name]
             return used[name]
 
-        Decoder(self.config, self.facts, read).network()
+        Decoder(self.config, self.facts, read, self._known).network()
         return used
 
     def member(self, *sources: Half) -> tuple[Architecture, NetworkGraph]:
@@ -127,34 +129,44 @@ class SearchSpace:
         return self.edit_member(architecture, half, rng)[0]
 
     def edit_member(
-        self, architecture: Architecture, half: Phase, rng: np.random.Generator
+        self, architecture: Architecture, half: Phase, rng: np.random.Generator, places: int = 1
     ) -> tuple[Architecture, NetworkGraph]:
-        """Change one active parameter of a half (or of both) to another value; what becomes active is drawn anew."""
+        """Change so many active parameters of a half (or of both), or all, to other values.
+
+        What becomes active is drawn anew.
+        """
         values = part(architecture, half)
         names = sorted(values)
         fresh = {**self.sample_half("structure", rng), **self.sample_half("operators", rng)}
         if not names:
             return architecture, self.graph(architecture)
-        name = names[int(rng.integers(len(names)))]
-        domain, old = self.parameters[name].domain, values[name]
+        which = rng.choice(len(names), size=min(places, len(names)), replace=False)
+        changed = {names[i]: self._another(names[i], values[names[i]], rng) for i in which}
+        return self.member(changed, architecture.structure, architecture.operators, fresh)
+
+    def _another(self, name: str, old: Value, rng: np.random.Generator) -> Value:
+        """Another value of a parameter, which has several."""
+        domain = self.parameters[name].domain
         if domain.choices:
             others = [choice for choice in domain.choices if choice != old]
-            new: Value = others[int(rng.integers(len(others)))]
-        else:
-            new = old
-            while new == old:
-                new = domain.sample(rng)
-        return self.member({name: new}, architecture.structure, architecture.operators, fresh)
+            return others[int(rng.integers(len(others)))]
+        new = old
+        while new == old:
+            new = domain.sample(rng)
+        return new
 
     def __contains__(self, architecture: object) -> bool:
         """Whether exactly the active parameters are named, each with a value of its domain."""
-        if not isinstance(architecture, Architecture):
-            return False
+        return isinstance(architecture, Architecture) and self.graph_of_member(architecture) is not None
+
+    def graph_of_member(self, architecture: Architecture) -> NetworkGraph | None:
+        """The graph; None unless exactly the active parameters are named, each with a value of its domain."""
         values = {**architecture.structure, **architecture.operators}
         for name, value in values.items():
             if name not in self.parameters or value not in self.parameters[name].domain:
-                return False
+                return None
         try:
-            return self.complete(values) == architecture
+            member, graph = self.member(values)
         except KeyError:
-            return False
+            return None
+        return graph if member == architecture else None

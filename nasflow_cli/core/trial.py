@@ -21,7 +21,8 @@ TrialPhase = Phase | Literal["confirm"]
 """What a trial is part of: a turn, or the repeats of the best networks after the last one."""
 
 Source = Literal["random", "density", "edit", "promotion", "confirm"]
-ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint"]
+ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoint", "disk"]
+"""What ended a trial. `disk` is never told of one: no trial is to blame for it, and the search stops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,11 @@ class Trial:
     proposal: Proposal
 
     def __post_init__(self) -> None:
+        # Numbers become names of files and places in lists; True and 0.0 would pass for numbers.
+        for name in ("number", "parent", "budget", "seed"):
+            value = getattr(self, name)
+            if type(value) is not int and not (name == "parent" and value is None):
+                raise ValueError(f"the {name} of a trial is a whole number, not {value!r}")
         if self.budget < 1:
             raise ValueError(f"a budget is at least 1, not {self.budget}")
         if self.parent is not None and self.parent >= self.number:
@@ -121,7 +127,8 @@ class Result:
     """How a trial ended: a score (higher is better) or an error, never both.
 
     `seconds` is wall time in the worker, `epochs` what this trial itself paid for, `started` and `finished` are
-    seconds since 1970 (UTC). `metrics` are plain numbers beside the score.
+    seconds since 1970 (UTC). `metrics` are plain numbers beside the score. `notes` say what went wrong on the way and
+    was mended, one line each.
     """
 
     trial: int
@@ -133,8 +140,11 @@ class Result:
     started: float = 0.0
     finished: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if type(self.trial) is not int:
+            raise ValueError(f"a result is of a trial's number, not {self.trial!r}")
         if (self.score is None) == (self.error is None):
             raise ValueError("a result has either a score or an error")
         if (self.error is None) != (self.error_kind is None):
@@ -146,12 +156,14 @@ class Result:
         """Return the plain value that the journal holds."""
         value = asdict(self)
         value["metrics"] = dict(self.metrics)
+        value["notes"] = list(self.notes)
         return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Result:
         """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError when it is something else."""
-        return cls(**{name: value[name] for name in cls.__dataclass_fields__ if name in value})
+        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        return cls(**{**known, "notes": tuple(known.get("notes", ()))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +221,9 @@ class History:
         self.events: list[Trial | Result] = []
         self._scored: list[tuple[Trial, Result]] = []
         self._searched: list[tuple[Trial, Result]] = []
+        self._pending: dict[int, Trial] = {}
+        self._best: tuple[Trial, Result] | None = None
+        self._since_best = 0
 
     def asked(self, trial: Trial) -> None:
         """Append a trial. Raises ValueError when its number is not the next one."""
@@ -216,6 +231,7 @@ class History:
             raise ValueError(f"trial {trial.number} asked, but {len(self.trials)} is next")
         self.trials.append(trial)
         self.events.append(trial)
+        self._pending[trial.number] = trial
 
     def told(self, result: Result) -> None:
         """Append a result. Raises ValueError when its trial is unknown or already has one."""
@@ -225,11 +241,15 @@ class History:
             raise ValueError(f"a second result for trial {result.trial}")
         self.results[result.trial] = result
         self.events.append(result)
+        del self._pending[result.trial]
         if result.score is not None:
-            trial = self.trials[result.trial]
-            self._scored.append((trial, result))
-            if not trial.is_repeat:
-                self._searched.append((trial, result))
+            told = self.trials[result.trial], result
+            self._scored.append(told)
+            if not told[0].is_repeat:
+                self._searched.append(told)
+                self._since_best += self._best is not None and told[0].budget == self._best[0].budget
+                if self._best is None or best_first(told) < best_first(self._best):
+                    self._best, self._since_best = told, 0
 
     def lineage(self, trial: Trial) -> tuple[int, ...]:
         """The trial, its parent, that one's parent, and so on."""
@@ -240,7 +260,7 @@ class History:
 
     def pending(self) -> list[Trial]:
         """Trials without a result, in the order they were asked."""
-        return [trial for trial in self.trials if trial.number not in self.results]
+        return list(self._pending.values())
 
     def scored(self) -> Sequence[tuple[Trial, Result]]:
         """Trials with a score, in the order in which the scores came. Not to be changed."""
@@ -250,13 +270,27 @@ class History:
         """The same without repeats: what may be learned from. Not to be changed."""
         return self._searched
 
+    @property
+    def since_best(self) -> int:
+        """Scores at the largest budget that has one, since the best of them; 0 before the first. Repeats aside."""
+        return self._since_best
+
     def leader(self) -> Standing | None:
         """The best network at the largest budget that has a score: the first of `standings`."""
-        largest = max((trial.budget for trial, _ in self.scored()), default=0)
-        ranked = standings(pair for pair in self.scored() if pair[0].budget == largest)
-        return ranked[0] if ranked else None
+        if self._best is None:
+            return None
+        if len(self._searched) == len(self._scored):  # no repeats: known without a look at all
+            trial, result = self._best
+            return Standing(trial=trial, result=result, scores=(result.score or 0.0,))
+        return standings(pair for pair in self._scored if pair[0].budget == self._best[0].budget)[0]
 
     def best(self) -> tuple[Trial, Result] | None:
         """The leader's own trial, and how it ended."""
         leader = self.leader()
         return None if leader is None else (leader.trial, leader.result)
+
+
+def best_first(scored: tuple[Trial, Result]) -> tuple[int, float, int]:
+    """Orders trials that have a score, best first: by larger budget, then higher score, then lower number."""
+    trial, result = scored
+    return -trial.budget, -(result.score or 0.0), trial.number

@@ -7,6 +7,7 @@ JSON does not cross.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import traceback
@@ -16,6 +17,7 @@ from typing import Any, cast, get_args
 
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.core.trial import ErrorKind
+from nasflow_cli.execute.log import LogError, open_log
 from nasflow_cli.execute.protocol import Failure, Handler, Outcome, Target, Task
 
 Message = dict[str, Any]
@@ -23,8 +25,14 @@ Message = dict[str, Any]
 MESSAGE_LENGTH = 1000
 """Characters kept of an exception's text: torch writes pages about a state dict that does not fit."""
 
-MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
-"""What CUDA, torch's CPU allocator, the operating system and cuBLAS say when there is no memory left."""
+MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "alloc_failed", "bad_alloc")
+"""What CUDA, torch's CPU allocator, the operating system, cuBLAS and C++ say when there is no memory left."""
+
+MEMORY_END = "could not create a primitive"
+"""All that oneDNN says when it finds no memory. A layer that it does not have is a `primitive descriptor` to it."""
+
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""A full or a read-only disk: no fault of the task that met it, and the next task would meet it too."""
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
@@ -59,9 +67,12 @@ def _kind(error: BaseException, text: str) -> ErrorKind:
     if declared in get_args(ErrorKind):
         return cast("ErrorKind", declared)
     classes = {each.__name__ for each in type(error).__mro__}
-    if classes & {"MemoryError", "OutOfMemoryError"} or any(sign in text.lower() for sign in MEMORY_SIGNS):
+    lower = text.lower()
+    if classes & {"MemoryError", "OutOfMemoryError"} or any(sign in lower for sign in MEMORY_SIGNS):
         return "memory"
-    return "exception"
+    if lower.endswith(MEMORY_END):
+        return "memory"
+    return "disk" if isinstance(error, OSError) and error.errno in DISK_FAULTS else "exception"
 
 
 def attempt(
@@ -87,8 +98,11 @@ def attempt(
     except (Exception, SystemExit) as error:
         failure = failure_of(error)
         message = {"failure": {"kind": failure.kind, "message": failure.message}}
-        # The disk may be full; the one line that goes to the journal says enough then.
-        with contextlib.suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        # The disk may be full; the one line that goes to the driver says enough then.
+        with (
+            contextlib.suppress(OSError, LogError),
+            open(open_log(log), "a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             traceback.print_exc(file=file)
     return {**message, "seconds": max(0.0, clock() - begin)}
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nasflow_cli.execute.protocol import Slot
@@ -45,6 +46,11 @@ def device_slots(
     num_slots = len(devices) * children_per_device if workers is None else workers
     places = [(devices[n % len(devices)], n // len(devices)) for n in range(num_slots)]
     return tuple(_slot(f"cuda:{device}/{child}", device, cores // num_slots) for device, child in places)
+
+
+def with_memory(slots: Sequence[Slot], gib: float | None) -> tuple[Slot, ...]:
+    """Return the slots with a limit to what each worker may take, in GiB; None: as much as there is."""
+    return tuple(replace(slot, memory_bytes=None if gib is None else int(gib * 2**30)) for slot in slots)
 
 
 def visible_tokens(visible: str) -> tuple[str, ...]:

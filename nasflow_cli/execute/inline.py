@@ -1,6 +1,7 @@
 """An executor in the driver's own process: for tabular benchmarks, whose trials cost nothing, and for a debugger.
 
-Refuses what needs a second process: it does not redirect output, keeps no time limit, and dies with its task.
+Refuses what needs a second process: it does not redirect output, keeps no limit of time or memory, and dies with its
+task.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute.boundary import Message, attempt, decode, encode, lost, outcome_of, resolve
+from nasflow_cli.execute.log import make_folder
 from nasflow_cli.execute.protocol import Executor, Handler, Outcome, Slot, Task
 
 
@@ -81,7 +83,7 @@ class InlineExecutor:
         self.close()
 
     def _ready(self, log: Path) -> Handler:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log)
         if self._handler is None:
             self._handler = self._make()
         return self._handler

@@ -25,10 +25,19 @@ POISON = "CUDA error"
 """After such an error (a failed device-side assertion, say) every later CUDA call of the same process fails too."""
 
 
+LOOK_EVERY_S = 5.0
+"""How often workers are looked at that may have been halted."""
+
+HALTED_LIMIT_S = 60.0
+"""How long a worker may be halted, and how long this process is unheard of before it must have been halted itself."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Seat:
     """A slot with its worker and its task; a task without worker has just lost it.
 
+    `started` is when the task was submitted, `excused_s` the part of the time since then that counts for no limit,
+    `halted_looks` at how many looks in a row the worker was halted.
     `unsure` is set while a step is taken that a signal could cut in two: a message read, a worker ended. What it
     leaves is thrown away by `LocalExecutor._mend`.
     """
@@ -37,6 +46,8 @@ class _Seat:
     worker: WorkerProcess | None = None
     task: Task | None = None
     started: float = 0.0
+    excused_s: float = 0.0
+    halted_looks: int = 0
     unsure: bool = False
 
 
@@ -47,7 +58,9 @@ class LocalExecutor:
     imports the target once and makes one handler; while that fails, the task at hand fails with the reason. Standard
     output and error of a task are appended to its log. A worker that dies is a failure of kind `worker`; one that
     takes longer than `task_limit_s` seconds from the submission, its start included, is killed and is a failure of
-    kind `timeout`. Between `collect` calls no limit is kept.
+    kind `timeout`. Between `collect` calls no limit is kept, and a minute or more in which `collect` was not reached
+    (this process was halted, or the machine slept) counts for none. A worker that a signal has halted is killed after
+    a minute and is a failure of kind `worker`, unless it is let go on before.
 
     Linux kills the workers when the thread that submitted the task ends: drive it from one that lives long enough.
     """
@@ -73,6 +86,7 @@ class LocalExecutor:
         # By number, so that a step that a signal cut off can be taken again without a second outcome.
         self._outcomes: dict[int, Outcome] = {}
         self._closed = False
+        self._looked = clock()
         # Before multiprocessing's own exit function, which would wait for the workers for ever.
         atexit.register(self.close)
 
@@ -103,8 +117,9 @@ class LocalExecutor:
         end = None if timeout_s is None else self._clock() + timeout_s
         while self._busy() and not self._outcomes:
             left = None if end is None else max(0.0, end - self._clock())
-            waits = [wait_s for wait_s in (left, self._until_limit()) if wait_s is not None]
-            heard = self._listen(min(waits, default=None))
+            waits = [wait_s for wait_s in (left, self._until_limit(), LOOK_EVERY_S) if wait_s is not None]
+            heard = self._listen(min(waits))
+            self._look()
             self._end_overdue()
             if not heard and left is not None and left == min(waits):
                 break
@@ -150,7 +165,7 @@ class LocalExecutor:
 
     def _hand_over(self, seat: _Seat, task: Task, payload: Message) -> None:
         """Send a task to the worker of a seat; the task fails when there can be none."""
-        seat.started = self._clock()
+        seat.started, seat.excused_s, seat.halted_looks = self._clock(), 0.0, 0
         try:
             worker = self._ready_worker(seat)
             seat.task = task
@@ -161,11 +176,16 @@ class LocalExecutor:
             self._end(seat, Failure(kind="worker", message=message))
 
     def _ready_worker(self, seat: _Seat) -> WorkerProcess:
-        """The worker of a seat without task: the one it has while that lives, else a new one. Raises OSError."""
-        if seat.unsure or (seat.worker is not None and not seat.worker.is_alive):
+        """The worker of a seat without task: the one it has if that can work, else a new one. Raises OSError."""
+        if seat.unsure or (seat.worker is not None and (seat.worker.is_halted or not seat.worker.is_alive)):
             self._end(seat, None)
         if seat.worker is None:
-            hello = {"target": self._target, "setup": self._setup, "environment": dict(seat.slot.environment)}
+            hello = {
+                "target": self._target,
+                "setup": self._setup,
+                "environment": dict(seat.slot.environment),
+                "memory_bytes": seat.slot.memory_bytes,
+            }
             with signals_held():
                 seat.worker = WorkerProcess(f"nasflow {seat.slot.name}")
                 seat.worker.send(hello)
@@ -204,7 +224,25 @@ class LocalExecutor:
         return min((max(0.0, self._left(seat)) for seat, _, _ in self._busy()), default=None)
 
     def _left(self, seat: _Seat) -> float:
-        return math.inf if self._limit_s is None else seat.started + self._limit_s - self._clock()
+        if self._limit_s is None:
+            return math.inf
+        return seat.started + seat.excused_s + self._limit_s - self._clock()
+
+    def _look(self) -> None:
+        """Every few seconds: excuse the time in which this process was halted, and end workers that are halted."""
+        now = self._clock()
+        if now - self._looked < LOOK_EVERY_S:
+            return
+        for seat, worker, _ in self._busy():
+            unseen_s = now - max(self._looked, seat.started)
+            if unseen_s > HALTED_LIMIT_S:
+                seat.excused_s += unseen_s
+            # Looks are counted and not seconds: who was halted with this process goes on with it.
+            seat.halted_looks = seat.halted_looks + 1 if worker.is_halted else 0
+            if seat.halted_looks * LOOK_EVERY_S >= HALTED_LIMIT_S:
+                message = f"its worker was halted by a signal and not let go on for {HALTED_LIMIT_S:g} s; it was killed"
+                self._end(seat, Failure(kind="worker", message=message))
+        self._looked = now
 
     def _end_overdue(self) -> None:
         for seat, _, _ in self._busy():

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 from nasflow_cli.execute.boundary import Message, decode, encode
 from nasflow_cli.execute.worker import HELD_SIGNALS, serve
@@ -24,9 +25,9 @@ PATIENCE_S = 5.0
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM in this thread, so that no handler's exception separates two steps that belong.
+    """Put off the driver's signals in this thread: no handler's exception separates two steps that belong together.
 
-    A worker that is started meanwhile begins with both put off, and is not ended by a ctrl-C before it ignores it.
+    A worker that is started meanwhile begins with them put off, and is not ended by a ctrl-C before it ignores it.
     """
     # Started by the first worker if not here; its start would unblock the signals again.
     resource_tracker.ensure_running()
@@ -58,6 +59,16 @@ class WorkerProcess:
     def is_alive(self) -> bool:
         """Whether the process still runs, or is stopped by a signal."""
         return not wait([self.sentinel], 0)
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether a signal has stopped the process; not while a debugger holds it. Known on Linux only."""
+        try:
+            status = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        # The name stands in brackets and may itself hold some.
+        return status.rpartition(")")[2].split()[0] == "T"
 
     def send(self, message: Message) -> None:
         """Send a message. Raises OSError when the worker is gone."""

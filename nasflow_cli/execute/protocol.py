@@ -55,10 +55,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A place for one task at a time. `environment` is set in its worker before the target is imported."""
+    """A place for one task at a time. `environment` is set in its worker before the target is imported.
+
+    `memory_bytes` is the most that its tasks may take of the memory that its worker alone uses, beside what the target
+    took (not on a device, not mapped files); None: no limit.
+    """
 
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int | None = None
 
 
 class Handler(Protocol):

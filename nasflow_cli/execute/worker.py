@@ -11,6 +11,7 @@ import ctypes
 import io
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
@@ -19,24 +20,25 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from nasflow_cli.execute.boundary import Message, attempt, decode, encode, resolve
+from nasflow_cli.execute.log import LogWatch, open_log
 from nasflow_cli.execute.protocol import Handler
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
-HELD_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
-"""Blocked by the driver while it starts a worker, so that neither is caught half-way."""
-
-
 DRIVERS_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Sent to a whole process group by terminals and batch systems. Only the driver decides what they mean."""
+
+HELD_SIGNALS = frozenset(DRIVERS_SIGNALS)
+"""Blocked by the driver while it starts a worker, which lets them in once it ignores them: none is caught half-way."""
 
 
 def serve(connection: Connection, driver: int) -> None:
     """Run in a new process until the driver, whose process id is given, is gone.
 
-    The first message is `{"target", "setup", "environment"}`. Then `{"run": payload, "log": path}` runs the handler
-    and is answered by the message of `boundary.attempt`; `{"stop": true}` asks the task that runs to stop.
+    The first message is `{"target", "setup", "environment", "memory_bytes"}`. Then `{"run": payload, "log": path}`
+    runs the handler and is answered by the message of `boundary.attempt`; `{"stop": true}` asks the task that runs to
+    stop.
     """
     _die_with(driver)
     for number in DRIVERS_SIGNALS:
@@ -60,6 +62,27 @@ def _die_with(driver: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != driver:  # it ended before the line above
         os._exit(1)
+
+
+def _limit_memory(more_bytes: int | None) -> None:
+    """Have the system refuse this process more than so many bytes more: the task at hand fails, the worker goes on.
+
+    RLIMIT_DATA counts the private memory that may be written to. RLIMIT_AS would count what is only reserved too, of
+    which CUDA takes terabytes.
+    """
+    if more_bytes is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = _own_memory() + more_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _own_memory() -> int:
+    """Bytes that RLIMIT_DATA counts of this process; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:")), 0)
 
 
 class _Orders:
@@ -95,19 +118,24 @@ class _Desk:
     def __init__(self, hello: Message) -> None:
         self._target: str = hello["target"]
         self._setup: Message = hello["setup"]
+        self._memory_bytes: int | None = hello["memory_bytes"]
         self._handler: Handler | None = None
+        self._watch = LogWatch()
 
     def work(self, order: Message, stop: threading.Event) -> Message:
         """Run a task with its output in its log, and return the answer."""
         log = Path(order["log"])
         answer = attempt(lambda: self._prepare(log), order["run"], stop.is_set, log=log, clock=time.monotonic)
         _flush()
+        self._watch.look()
         return answer
 
     def _prepare(self, log: Path) -> Handler:
         _redirect(log)
+        self._watch.follow(log)
         if self._handler is None:
             self._handler = resolve(self._target)(self._setup)
+            _limit_memory(self._memory_bytes)
         return self._handler
 
 
@@ -117,9 +145,8 @@ def _redirect(log: Path) -> None:
     They stay there until the next task, so that what a worker prints late does not reach the driver's own output,
     which is data.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     _flush()
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    file = open_log(log)
     os.dup2(file, 1)
     os.dup2(file, 2)
     if file > 2:

@@ -8,11 +8,10 @@ no state to save.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
 from hpbandster.core.dispatcher import Job
 
 from nasflow_cli.core.architecture import Architecture
@@ -24,7 +23,7 @@ from nasflow_cli.core.space import SearchSpace, part
 from nasflow_cli.core.trial import HALVES, History, Phase, Proposal, Result, Trial
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.brackets import Bracket, SlotId
-from nasflow_cli.optim.fidelity import on_one_scale
+from nasflow_cli.optim.fidelity import OneScale
 from nasflow_cli.optim.plan import planned_brackets, search_phases, turn_phase
 from nasflow_cli.optim.proposals import Candidate, ExhaustedError, Proposer, Ranker
 
@@ -50,12 +49,12 @@ class Alternating:
             phase: HalfBOHB(space.half(phase), config.density, derived_seed(seed, i, Purpose.PROPOSAL))
             for i, phase in enumerate(models)
         }
-        self.proposer = Proposer(config, space, self.searches, is_feasible)
+        self.proposer = Proposer(config, space, self.searches, is_feasible, seed)
         self._plan = planned_brackets(config.budget, config.turn_brackets, config.trials)
         self._brackets: list[Bracket] = []
         self._open: list[Bracket] = []
         self._architectures: dict[str, Architecture] = {}
-        self._scores: dict[object, dict[int, float | None]] = {}
+        self._scale = OneScale()
         self._latest: dict[SlotId, int] = {}
         self._known: set[str] = set()
         self._best: list[Architecture] | None = None
@@ -91,7 +90,7 @@ class Alternating:
         """Trials whose checkpoints may still be gone on from."""
         self._follow(history)
         slots = {slot for bracket in self._open for slot in bracket.may_promote()}
-        wanted = {number for slot, number in self._latest.items() if slot in slots}
+        wanted = {self._latest[slot] for slot in slots}
         asked = [] if self._asked is None else [self._asked]
         for trial in history.pending() + asked:
             wanted.add(trial.number)
@@ -118,16 +117,11 @@ class Alternating:
 
     def _replay(self, history: History, recorded: Trial) -> None:
         """Bring the brackets to where they were after they had asked for a recorded trial."""
-        again = None
-        if recorded.architecture in self.space:
-            self._replayed = recorded
-            again = self._next(history, recorded.number)
-            self._replayed = None
+        self._replayed = recorded
+        again = self._next(history, recorded.number)
+        self._replayed = None
         if again is None or replace(again, proposal=recorded.proposal) != recorded:
-            raise RunDirectoryError(
-                f"trial {recorded.number} of the journal is not one that this configuration proposes; "
-                "the journal belongs to another configuration or version of nasflow"
-            )
+            raise _foreign(recorded)
 
     def _learn(self, trial: Trial, result: Result) -> None:
         bracket = self._brackets[trial.bracket]
@@ -136,7 +130,7 @@ class Alternating:
             job = Job(trial.slot, config=part(trial.architecture, phase), budget=trial.budget)
             job.result = None if result.score is None else {"loss": -result.score, "info": {}}
             search.new_result(job)
-        self._scores.setdefault(trial.key, {})[trial.budget] = result.score
+        self._scale.tell(trial.key, trial.budget, result.score)
         self._architectures[trial.key] = trial.architecture
         self._best = None
         self._open = [each for each in self._open if not each.is_finished]
@@ -144,10 +138,7 @@ class Alternating:
     def _elites(self) -> list[Architecture]:
         """The best architectures, best first; of equals the earlier."""
         if self._best is None:
-            values = on_one_scale(self._scores)
-            finite = (key for key in values if np.isfinite(values[key]))
-            best = heapq.nsmallest(self.config.elites, finite, key=lambda key: -values[key])
-            self._best = [self._architectures[str(key)] for key in best]
+            self._best = [self._architectures[str(key)] for key in self._scale.best(self.config.elites)]
         return self._best
 
     def _next(self, history: History, number: int) -> Trial | None:
@@ -215,28 +206,37 @@ class Alternating:
         rng = generator(self.seed, number, Purpose.PROPOSAL)
         outlook = self.ranker.outlook(history, number)
         if outlook.chooses:
-            pool = self.proposer.pool(phase, self._elites(), self._known, rng)
+            merits = partial(self.ranker.merits, budget=budget, history=history, number=number)
+            candidate, ranked = self.proposer.best(phase, self._elites(), self._known, merits, rng)
         else:
-            pool = [self.proposer.one(phase, self._elites(), self._known, rng)]
-        judgement = self.ranker.judge(pool, budget, history, number)
+            candidate, ranked = self.proposer.one(phase, self._elites(), self._known, rng), 1
         proposal = Proposal(
-            source=pool[judgement.best].source,
-            ranked=len(pool),
+            source=candidate.source,
+            ranked=ranked,
             fitted_on=outlook.fitted_on,
             correlation=outlook.correlation,
-            predicted=judgement.predicted,
+            predicted=self.ranker.predicted(candidate, budget, history),
             filtered=outlook.chooses,
             why=outlook.why,
         )
-        return pool[judgement.best], proposal
+        return candidate, proposal
 
     def _recorded(self, trial: Trial) -> tuple[Candidate, Proposal]:
         """What was proposed then. A recorded promotion means that no new slot could be filled at that moment."""
         if trial.parent is not None or trial.proposal.source == "promotion":
             raise ExhaustedError
-        graph = self.space.graph(trial.architecture)
+        graph = self.space.graph_of_member(trial.architecture)
+        if graph is None:
+            raise _foreign(trial)
         source = trial.proposal.source
         return Candidate(architecture=trial.architecture, graph=graph, key=graph.key(), source=source), trial.proposal
+
+
+def _foreign(trial: Trial) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"trial {trial.number} of the journal is not one that this configuration proposes; "
+        "the journal belongs to another configuration or version of nasflow"
+    )
 
 
 def _no_slot(bracket: Bracket, budget: int) -> Architecture:

@@ -10,7 +10,9 @@ place in [0, 1] of a range; NaN where inactive. Vectorised, seeded; it swallows 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -33,21 +35,21 @@ _TINY = 1e-300
 
 def encode(parameters: Sequence[Parameter], values: Mapping[str, Value]) -> Vector:
     """One row: shape (num_parameters,)."""
-    row = np.full(len(parameters), np.nan)
+    row = [math.nan] * len(parameters)
     for i, parameter in enumerate(parameters):
         if parameter.name in values:
             value = values[parameter.name]
             choices = parameter.domain.choices
             row[i] = choices.index(value) if choices else parameter.domain.to_unit(value)
-    return row
+    return np.array(row, dtype=np.float64)
 
 
 def decode(parameters: Sequence[Parameter], row: Vector) -> dict[str, Value]:
     """The values of a row; inactive parameters are left out."""
     return {
-        p.name: p.domain.choices[int(x)] if p.domain.choices else p.domain.from_unit(float(x))
-        for p, x in zip(parameters, row, strict=True)
-        if not np.isnan(x)
+        p.name: p.domain.choices[int(x)] if p.domain.choices else p.domain.from_unit(x)
+        for p, x in zip(parameters, row.tolist(), strict=True)
+        if not math.isnan(x)
     }
 
 
@@ -57,103 +59,119 @@ def ever_inactive(rows: Vector) -> Flags:
 
 
 class _Kernel(Protocol):
-    """The kernel of one parameter around each datum."""
+    """The kernels of some parameters around each datum. Rows have an entry for each of these parameters."""
 
-    def log_pairwise(self, column: Vector) -> Vector:
-        """Log kernel values of queries (num_queries,), shape (num_data, num_queries)."""
+    def add_logs(self, total: Vector, queries: Vector) -> None:
+        """Add the log kernel values of queries (num_queries, k) to `total`, shape (num_data, num_queries)."""
         ...
 
-    def sample(self, column: Vector, rng: np.random.Generator) -> Vector:
-        """Draw one value around each given datum; NaN is inactive."""
+    def sample(self, centres: Vector, rng: np.random.Generator) -> Vector:
+        """Draw values around each given datum, shape (count, k); NaN is inactive."""
         ...
 
 
 class _Levels:
-    """The kernel of one parameter with countable choices: a table (num_levels, num_levels) of probabilities.
+    """The kernels of k parameters with equally many choices: for each a table (num_levels, num_levels).
 
-    Where the parameter is optional, a last level stands for inactive. Categorical: Aitchison and Aitken. Ordinal: a
+    Where the parameters are optional, a last level stands for inactive. Categorical: Aitchison and Aitken. Ordinal: a
     choice's weight falls geometrically with its distance (Wang and van Ryzin 1981), normalised over the levels that
     there are.
     """
 
-    def __init__(self, column: Vector, num_choices: int, ordered: bool, optional: bool, floor: float) -> None:
+    def __init__(self, columns: Vector, num_choices: int, ordered: bool, optional: bool, floor: float) -> None:
         self.num_choices = num_choices
         self.num_levels = num_choices + optional
-        self.codes = self._codes(column)
-        counts = np.bincount(self.codes, minlength=self.num_levels)
-        top = (self.num_levels - 1) / self.num_levels
-        bandwidths = np.linspace(min(floor, top), top, _NUM_BANDWIDTHS)
-        tables = np.stack([self._table(bandwidth, ordered) for bandwidth in bandwidths])
-        best = int(np.argmax(_leave_one_out(tables, counts)))
-        self.table = tables[best]
-        self._steps = self._table(min(SPREAD * bandwidths[best], top), ordered).cumsum(1)
+        self.ordered = ordered
+        self.codes = self._codes(columns)
+        self._top = (self.num_levels - 1) / self.num_levels
+        bandwidths = np.linspace(min(floor, self._top), self._top, _NUM_BANDWIDTHS)
+        tables = _candidates(num_choices, self.num_levels, ordered, min(floor, self._top))
+        places = self.codes + self.num_levels * np.arange(self.codes.shape[1])
+        counts = np.bincount(places.ravel(), minlength=self.num_levels * self.codes.shape[1])
+        best = np.argmax(_leave_one_out(tables, counts.reshape(-1, self.num_levels)), axis=1)
+        self.tables = tables[best]
+        self._bandwidths = bandwidths[best]
         # A parameter that is not optional is never found inactive.
-        impossible = np.zeros((self.num_levels, 0 if optional else 1))
-        self._logs = np.log(np.maximum(np.concatenate([self.table, impossible], axis=1), _TINY))
+        impossible = np.zeros((*self.tables.shape[:2], 0 if optional else 1))
+        self._logs = np.log(np.maximum(np.concatenate([self.tables, impossible], axis=2), _TINY))
 
-    def _codes(self, column: Vector) -> NDArray[np.int64]:
-        return np.where(np.isnan(column), self.num_choices, column).astype(np.int64)
+    def _codes(self, columns: Vector) -> NDArray[np.int64]:
+        return np.where(np.isnan(columns), self.num_choices, columns).astype(np.int64)
 
-    def _table(self, bandwidth: float, ordered: bool) -> Vector:
-        k, n = self.num_levels, self.num_choices
-        if k == 1:
-            return np.ones((1, 1))
-        table = np.full((k, k), bandwidth / (k - 1))
-        np.fill_diagonal(table, 1.0 - bandwidth)
-        if ordered and n > 1:
-            places = np.arange(n)
-            weights = bandwidth ** np.abs(places[:, None] - places[None, :])
-            share = table[:n, :n].sum(1, keepdims=True)
-            table[:n, :n] = share * weights / weights.sum(1, keepdims=True)
-        return table
-
-    def sample(self, column: Vector, rng: np.random.Generator) -> Vector:
-        passed = rng.random((len(column), 1)) >= self._steps[self._codes(column)]
-        levels = np.minimum(passed.sum(1), self.num_levels - 1).astype(np.float64)
+    def sample(self, centres: Vector, rng: np.random.Generator) -> Vector:
+        wide = _tables(
+            np.minimum(SPREAD * self._bandwidths, self._top), self.num_choices, self.num_levels, self.ordered
+        )
+        steps = wide.cumsum(2)[np.arange(len(wide)), self._codes(centres)]
+        passed = rng.random((*centres.shape, 1)) >= steps
+        levels = np.minimum(passed.sum(2), self.num_levels - 1).astype(np.float64)
         return np.where(levels == self.num_choices, np.nan, levels)
 
-    def log_pairwise(self, column: Vector) -> Vector:
-        logs: Vector = self._logs[self.codes][:, self._codes(column)]
-        return logs
+    def add_logs(self, total: Vector, queries: Vector) -> None:
+        around = np.take_along_axis(self._logs, self._codes(queries).T[:, None, :], axis=2)
+        for codes, logs in zip(self.codes.T, around, strict=True):
+            total += logs.take(codes, axis=0)
+
+
+@lru_cache(maxsize=64)
+def _candidates(num_choices: int, num_levels: int, ordered: bool, floor: float) -> Vector:
+    """The tables among which data choose: (num_bandwidths, num_levels, num_levels). Not to be changed."""
+    return _tables(np.linspace(floor, (num_levels - 1) / num_levels, _NUM_BANDWIDTHS), num_choices, num_levels, ordered)
+
+
+def _tables(bandwidths: Vector, num_choices: int, num_levels: int, ordered: bool) -> Vector:
+    """For each bandwidth the probability of each level (column) around each level (row)."""
+    k, n = num_levels, num_choices
+    tables = np.ones((len(bandwidths), k, k))
+    if k == 1:
+        return tables
+    tables *= (bandwidths / (k - 1))[:, None, None]
+    tables[:, range(k), range(k)] = 1.0 - bandwidths[:, None]
+    if ordered and n > 1:
+        places = np.arange(n)
+        weights = bandwidths[:, None, None] ** np.abs(places[:, None] - places[None, :])
+        share = tables[:, :n, :n].sum(2, keepdims=True)
+        tables[:, :n, :n] = share * weights / weights.sum(2, keepdims=True)
+    return tables
 
 
 def _leave_one_out(tables: Vector, counts: NDArray[np.int64]) -> Vector:
-    """Log likelihood of the data under each table, every datum under the others.
+    """Log likelihood of k parameters' data under each table, every datum under the others: (k, num_tables).
 
-    `tables[b, i, j]` is the probability of level j around level i with bandwidth b.
+    `counts` (k, num_levels) say how often each level was seen.
     """
-    others = (counts @ tables - np.diagonal(tables, axis1=1, axis2=2)) / max(int(counts.sum()) - 1, 1)
-    likelihoods: Vector = np.log(np.maximum(others, _TINY)) @ counts
+    num_others = max(int(counts[0].sum()) - 1, 1)
+    others = (counts @ tables - np.diagonal(tables, axis1=1, axis2=2)[:, None, :]) / num_others
+    likelihoods: Vector = (np.log(np.maximum(others, _TINY)) * counts).sum(2).T
     return likelihoods
 
 
 class _Range:
     """The kernel of one parameter in a range: a normal cut to [0, 1], beside a two-level kernel for inactive."""
 
-    def __init__(self, column: Vector, optional: bool, floor: float) -> None:
-        self.data = column
-        active = column[~np.isnan(column)]
+    def __init__(self, columns: Vector, optional: bool, floor: float) -> None:
+        self.data = columns[:, 0]
+        active = self.data[~np.isnan(self.data)]
         spread = float(active.std()) if len(active) > 1 else 0.5
         self.width = float(np.clip(1.06 * spread * max(len(active), 1) ** -0.2, floor, 1.0))
-        self.activity = _Levels(column * 0.0, 1, ordered=False, optional=optional, floor=floor)
+        self.activity = _Levels(columns * 0.0, 1, ordered=False, optional=optional, floor=floor)
 
-    def sample(self, column: Vector, rng: np.random.Generator) -> Vector:
-        activity = self.activity.sample(column * 0.0, rng)
-        place = rng.random(len(column))
+    def sample(self, centres: Vector, rng: np.random.Generator) -> Vector:
+        activity = self.activity.sample(centres * 0.0, rng)
+        place = rng.random(centres.shape)
         width = min(SPREAD * self.width, 1.0)
-        low, high = ndtr(-column / width), ndtr((1.0 - column) / width)
-        cut = np.clip(column + width * ndtri(low + place * (high - low)), 0.0, 1.0)
+        low, high = ndtr(-centres / width), ndtr((1.0 - centres) / width)
+        cut = np.clip(centres + width * ndtri(low + place * (high - low)), 0.0, 1.0)
         # Around an inactive datum all places are alike.
-        drawn: Vector = activity + np.where(np.isnan(column), place, cut)
+        drawn: Vector = activity + np.where(np.isnan(centres), place, cut)
         return drawn
 
-    def log_pairwise(self, column: Vector) -> Vector:
+    def add_logs(self, total: Vector, queries: Vector) -> None:
         mass = ndtr((1.0 - self.data) / self.width) - ndtr(-self.data / self.width)
         height = np.log(mass * self.width * np.sqrt(2.0 * np.pi))
-        z = (column[None, :] - self.data[:, None]) / self.width
-        shape = np.where(np.isnan(z), 0.0, -0.5 * z * z - height[:, None])
-        logs: Vector = self.activity.log_pairwise(column * 0.0) + shape
-        return logs
+        z = (queries[:, 0] - self.data[:, None]) / self.width
+        total += np.where(np.isnan(z), 0.0, -0.5 * z * z - height[:, None])
+        self.activity.add_logs(total, queries * 0.0)
 
 
 class Density:
@@ -167,21 +185,27 @@ class Density:
         self, parameters: Sequence[Parameter], rows: Vector, floor: float, optional: Flags | None = None
     ) -> None:
         self.rows = rows
-        inactive = ever_inactive(rows) if optional is None else optional
-        self._kernels: list[_Kernel] = [
-            _Levels(rows[:, i], len(p.domain.choices), p.domain.kind == "ordinal", bool(inactive[i]), floor)
-            if p.domain.choices
-            else _Range(rows[:, i], bool(inactive[i]), floor)
-            for i, p in enumerate(parameters)
-        ]
+        inactive = (ever_inactive(rows) if optional is None else optional).tolist()
+        self._kernels: list[tuple[list[int], _Kernel]] = []
+        alike: dict[tuple[int, bool, bool], list[int]] = {}
+        for i, parameter in enumerate(parameters):
+            domain = parameter.domain
+            if domain.choices:
+                alike.setdefault((len(domain.choices), domain.kind == "ordinal", inactive[i]), []).append(i)
+            else:
+                self._kernels.append(([i], _Range(rows[:, [i]], inactive[i], floor)))
+        # Together, because what a call of NumPy costs is more than what these few numbers do.
+        for kind, columns in alike.items():
+            self._kernels.append((columns, _Levels(rows[:, columns], *kind, floor)))
 
     def log_density(self, queries: Vector) -> Vector:
         """Log density of each query row, shape (num_queries,)."""
         logs = np.zeros((len(self.rows), len(queries)))
-        for i, kernel in enumerate(self._kernels):
-            logs += kernel.log_pairwise(queries[:, i])
+        for columns, kernel in self._kernels:
+            kernel.add_logs(logs, queries[:, columns])
         top = logs.max(0)
-        result: Vector = top + np.log(np.exp(logs - top).mean(0))
+        logs -= top
+        result: Vector = top + np.log(np.exp(logs, out=logs).mean(0))
         return result
 
     def sample(self, count: int, rng: np.random.Generator) -> Vector:
@@ -190,5 +214,7 @@ class Density:
         Drawn more widely than the density is (Falkner et al. 2018, section 3.2).
         """
         centres = self.rows[rng.integers(len(self.rows), size=count)]
-        columns = [kernel.sample(centres[:, i], rng) for i, kernel in enumerate(self._kernels)]
-        return np.stack(columns, axis=1)
+        drawn = np.empty_like(centres)
+        for columns, kernel in self._kernels:
+            drawn[:, columns] = kernel.sample(centres[:, columns], rng)
+        return drawn

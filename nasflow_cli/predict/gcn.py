@@ -1,8 +1,10 @@
 """The graph convolutional predictor (GNAS, section 3.4), on DGL: an ensemble that learns to order, not to regress.
 
-Messages run along the edges and against them, in layers with a residual and a layer norm; the budget is an input of
-the readout, so that results of every rung teach it. Trained on the CPU with a pairwise logistic loss over results of
-equal budget (RankNet, Burges et al. 2005), a batch of them at each step.
+Two levels, as a network has them: layers within each cell, whose outcome stands on the network's blocks, and layers
+among the blocks. Messages run along the edges and against them and are summed, so that it counts how many there are
+(Xu et al. 2019); each layer has a residual and a layer norm. The budget is an input of the readout, so that results of
+every rung teach it. Trained on the CPU with a pairwise logistic loss over results of equal budget (RankNet, Burges et
+al. 2005), a batch of them at each step.
 """
 
 from __future__ import annotations
@@ -18,40 +20,54 @@ from torch import Tensor, nn
 
 from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.predict._dgl import dgl
-from nasflow_cli.predict.encode import EncodedGraph, Vocabulary, batch
+from nasflow_cli.predict.encode import BLOCK_SCALARS, EncodedGraph, Vocabulary, batch
+
+BLOCK_LAYERS = 2
+"""Layers among the blocks of a network: what a block is worth depends on its neighbours more than on those far off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """Graphs side by side on DGL, with their edges as they are and turned round, and the number of nodes of each."""
+
+    forward: dgl.DGLGraph
+    backward: dgl.DGLGraph
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, edges: NDArray[np.int64], sizes: NDArray[np.int64]) -> Level:
+        """From edges (2, edges) and the number of nodes of each graph."""
+        source, target = (torch.from_numpy(row) for row in edges)
+        count = int(sizes.sum())
+        return cls(
+            forward=dgl.graph((source, target), num_nodes=count),
+            backward=dgl.graph((target, source), num_nodes=count),
+            sizes=torch.from_numpy(sizes),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Distinct graphs on DGL, forwards and backwards, each with the inverse of its nodes' in-degrees (nodes, 1)."""
+    """A batch of different networks (see `encode.GraphBatch`)."""
 
-    forward: dgl.DGLGraph
-    backward: dgl.DGLGraph
-    forward_scale: Tensor
-    backward_scale: Tensor
+    nodes: Level
     codes: Tensor
-    scalars: Tensor
-    num_nodes: Tensor
+    node_scalars: Tensor
+    blocks: Level
+    cells: Tensor
+    block_scalars: Tensor
 
 
 def inputs(graphs: Sequence[EncodedGraph]) -> Inputs:
-    """Batch graphs for the networks."""
+    """Batch networks for the ensemble."""
     together = batch(graphs)
-    source, target = (torch.from_numpy(row) for row in together.edges)
-    num_nodes = torch.from_numpy(together.num_nodes)
-    directions, scales = [], []
-    for edges in ((source, target), (target, source)):
-        graph = dgl.graph(edges, num_nodes=len(together.codes))
-        directions.append(graph)
-        scales.append(1.0 / graph.in_degrees().clamp(min=1).float().unsqueeze(1))
     return Inputs(
-        forward=directions[0],
-        backward=directions[1],
-        forward_scale=scales[0],
-        backward_scale=scales[1],
+        nodes=Level.of(together.node_edges, together.num_nodes),
         codes=torch.from_numpy(together.codes),
-        scalars=torch.from_numpy(together.scalars),
-        num_nodes=num_nodes,
+        node_scalars=torch.from_numpy(together.node_scalars),
+        blocks=Level.of(together.block_edges, together.num_blocks),
+        cells=torch.from_numpy(together.cells),
+        block_scalars=torch.from_numpy(together.block_scalars),
     )
 
 
@@ -70,7 +86,7 @@ class Members(nn.Module):
 
 
 class Layer(nn.Module):
-    """h + relu(W h + U mean over predecessors + V mean over successors), normalised (Kipf and Welling 2017)."""
+    """h + relu(W h + U sum over predecessors + V sum over successors), normalised (Kipf and Welling 2017)."""
 
     def __init__(self, num_members: int, width: int) -> None:
         super().__init__()
@@ -78,15 +94,31 @@ class Layer(nn.Module):
         self.gain = nn.Parameter(torch.ones(num_members, 1, width))
         self.shift = nn.Parameter(torch.zeros(num_members, 1, width))
 
-    def forward(self, data: Inputs, h: Tensor) -> Tensor:
+    def forward(self, level: Level, h: Tensor) -> Tensor:
         """Node states (members, nodes, width) to node states."""
         # One sparse product serves all members: they read the same graphs.
-        flat = h.transpose(0, 1).reshape(h.shape[1], -1)
-        sums = [dgl.ops.copy_u_sum(data.forward, flat) * data.forward_scale]
-        sums.append(dgl.ops.copy_u_sum(data.backward, flat) * data.backward_scale)
-        messages = [each.view(h.shape[1], h.shape[0], -1).transpose(0, 1) for each in sums]
-        mixed = h + torch.relu(self.mix(torch.cat([h, *messages], dim=2)))
+        flat = _flat(h)
+        sums = [_by_member(dgl.ops.copy_u_sum(graph, flat), len(h)) for graph in (level.forward, level.backward)]
+        mixed = h + torch.relu(self.mix(torch.cat([h, *sums], dim=2)))
         return nn.functional.layer_norm(mixed, mixed.shape[-1:]) * self.gain + self.shift
+
+
+def _flat(h: Tensor) -> Tensor:
+    """(members, n, width) to (n, members * width)."""
+    return h.transpose(0, 1).reshape(h.shape[1], -1)
+
+
+def _by_member(flat: Tensor, num_members: int) -> Tensor:
+    """(n, members * width) to (members, n, width)."""
+    return flat.view(len(flat), num_members, -1).transpose(0, 1)
+
+
+def _readout(level: Level, h: Tensor) -> Tensor:
+    """The sum and the last of each graph's node states: (members, graphs, 2 * width). A mean would lose how many."""
+    flat = _flat(h)
+    total = dgl.readout.segment.segment_reduce(level.sizes, flat, reducer="sum")
+    last = flat[torch.cumsum(level.sizes, 0) - 1]
+    return torch.cat([_by_member(each, len(h)) for each in (total, last)], dim=2)
 
 
 class GraphNetworks(nn.Module):
@@ -96,26 +128,30 @@ class GraphNetworks(nn.Module):
         super().__init__()
         members, width = config.ensemble, config.width
         self.words = nn.ModuleList(nn.Embedding(size, members * width) for size in vocabulary.sizes)
-        self.scalars = nn.Linear(vocabulary.num_scalars, members * width)
-        self.layers = nn.ModuleList(Layer(members, width) for _ in range(config.layers))
+        self.node_scalars = nn.Linear(vocabulary.num_scalars, members * width)
+        self.node_layers = nn.ModuleList(Layer(members, width) for _ in range(config.layers))
+        self.cell = Members(members, 2 * width, width)
+        self.block_scalars = nn.Linear(BLOCK_SCALARS, members * width)
+        self.block_layers = nn.ModuleList(Layer(members, width) for _ in range(BLOCK_LAYERS))
         self.hidden = Members(members, 2 * width + 1, width)
         self.value = Members(members, width, 1)
         self._members = members
 
     def forward(self, data: Inputs, which: Tensor, budgets: Tensor) -> Tensor:
-        """Values (members, n) of the n pairs of a graph (its number in `data`) and a budget (as log2)."""
-        flat: Tensor = self.scalars(data.scalars)
+        """Values (members, n) of the n pairs of a network (its number in `data`) and a budget (as log2)."""
+        flat: Tensor = self.node_scalars(data.node_scalars)
         for column, words in enumerate(self.words):
             flat = flat + words(data.codes[:, column])
-        h = flat.view(len(flat), self._members, -1).transpose(0, 1)
-        for layer in self.layers:
-            h = layer(data, h)
-        flat = h.transpose(0, 1).reshape(h.shape[1], -1)
-        mean = dgl.readout.segment.segment_reduce(data.num_nodes, flat, reducer="mean")
-        last = flat[torch.cumsum(data.num_nodes, 0) - 1]
-        pooled = [each[which].view(len(which), self._members, -1).transpose(0, 1) for each in (mean, last)]
+        h = _by_member(flat, self._members)
+        for layer in self.node_layers:
+            h = layer(data.nodes, h)
+        cells = self.cell(_readout(data.nodes, h))
+        h = cells[:, data.cells] + _by_member(self.block_scalars(data.block_scalars), self._members)
+        for layer in self.block_layers:
+            h = layer(data.blocks, h)
         budget = budgets.view(1, -1, 1).expand(self._members, -1, 1)
-        values: Tensor = self.value(torch.relu(self.hidden(torch.cat([*pooled, budget], dim=2)))).squeeze(2)
+        known = torch.cat([_readout(data.blocks, h)[:, which], budget], dim=2)
+        values: Tensor = self.value(torch.relu(self.hidden(known))).squeeze(2)
         return values
 
 

@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.decode import ADAPTER
+from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.space import SearchSpace
-from nasflow_cli.core.trial import History
-from nasflow_cli.optim.proposals import Candidate, Judgement, Outlook
+from nasflow_cli.core.trial import History, Trial
+from nasflow_cli.optim.proposals import Candidate, Outlook
 from nasflow_cli.predict.encode import EncodedGraph, Encoder, Vocabulary
 from nasflow_cli.predict.gcn import Ensemble, fit
+
+STUCK = 3
+"""How many times as often it is bypassed while nothing better is found: it may be sure of the wrong region."""
 
 LINE_RESULTS = 200
 """Results by which values are put on the scale of the scores."""
@@ -44,21 +49,34 @@ class GraphRanker:
         if ensemble is None:
             return Outlook(why="cold")
         correlation = ensemble.correlation
-        bypassed = bool(generator(self.seed, number, Purpose.CHOICE).random() < self.config.bypass)
+        share = self.config.bypass * (STUCK if history.since_best >= self.config.patience else 1)
+        bypassed = bool(generator(self.seed, number, Purpose.CHOICE).random() < share)
         trusted = correlation is not None and correlation >= self.config.min_correlation
         why = "untrusted" if not trusted else "bypass" if bypassed else "predictor"
         return Outlook(why=why, fitted_on=fitted_on, correlation=correlation, chooses=why == "predictor")
 
-    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
-        """Judge a pool; see `optim.proposals.Ranker`. Thompson choice: one member of the ensemble decides each slot."""
+    def merits(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> NDArray[np.float64]:
+        """What decides between candidates; see `optim.proposals.Ranker`.
+
+        Thompson's choice: one member of the ensemble, drawn for the trial, decides alone. Where the members agree, they
+        are sure; where they do not, each gets its way now and then.
+        """
         ensemble = self._ensemble(history, self._due(len(history.searched())))
         if ensemble is None:
-            return Judgement(best=0)
-        values = ensemble.values([self._encode(c.key, c) for c in pool], [budget] * len(pool))
+            return np.zeros(len(pool))
+        values = ensemble.values([self._encoder.encode(shown(c.graph)) for c in pool], [budget] * len(pool))
         rng = generator(self.seed, number, Purpose.CHOICE)
         rng.random()  # what decides on a bypass
-        best = int(values[int(rng.integers(len(values)))].argmax())
-        return Judgement(best=best, predicted=self._in_score_units(float(values[:, best].mean()), history, budget))
+        merits: NDArray[np.float64] = values[int(rng.integers(len(values)))]
+        return merits
+
+    def predicted(self, candidate: Candidate, budget: int, history: History) -> float | None:
+        """The ensemble's mean, on the scale of the scores; see `optim.proposals.Ranker`."""
+        ensemble = self._ensemble(history, self._due(len(history.searched())))
+        if ensemble is None:
+            return None
+        value = float(ensemble.values([self._encoder.encode(shown(candidate.graph))], [budget]).mean())
+        return self._in_score_units(value, history, budget)
 
     def _due(self, num_results: int) -> int:
         """How many results it is fitted on when so many are known: a function of the number alone.
@@ -76,7 +94,7 @@ class GraphRanker:
         if fitted_on and self._fitted[0] != fitted_on:
             known = history.searched()[:fitted_on]
             ensemble = fit(
-                [self._encode(trial.key, trial) for trial, _ in known],
+                [self._encode(trial) for trial, _ in known],
                 [trial.budget for trial, _ in known],
                 [float(result.score or 0.0) for _, result in known],
                 self.vocabulary,
@@ -87,11 +105,11 @@ class GraphRanker:
             self._lines = {}
         return self._fitted[1] if fitted_on else None
 
-    def _encode(self, key: str, of: object) -> EncodedGraph:
-        if key not in self._encoded:
-            graph = of.graph if isinstance(of, Candidate) else self.space.graph(of.architecture)  # type: ignore[attr-defined]
-            self._encoded[key] = self._encoder.encode(graph.simplified or graph)
-        return self._encoded[key]
+    def _encode(self, trial: Trial) -> EncodedGraph:
+        """A trained network as an input; one object for all trials of it, which the fits tell networks apart by."""
+        if trial.key not in self._encoded:
+            self._encoded[trial.key] = self._encoder.encode(shown(self.space.graph(trial.architecture)))
+        return self._encoded[trial.key]
 
     def _in_score_units(self, value: float, history: History, budget: int) -> float:
         """A value on the scale of the scores at `budget`, by a line through the results that were learned from.
@@ -113,10 +131,15 @@ class GraphRanker:
         scores = np.array([result.score for _, result in known], dtype=np.float64)
         if ensemble is None:
             return 0.0, 0.0, float(scores.mean())
-        fitted = ensemble.values([self._encode(t.key, t) for t, _ in known], [t.budget for t, _ in known]).mean(0)
+        fitted = ensemble.values([self._encode(t) for t, _ in known], [t.budget for t, _ in known]).mean(0)
         spread = float(fitted.std())
         slope = float(np.mean((fitted - fitted.mean()) * (scores - scores.mean())) / spread**2) if spread > 0 else 0.0
         return max(slope, 0.0), float(fitted.mean()), float(scores.mean())
+
+
+def shown(graph: NetworkGraph) -> NetworkGraph:
+    """What the predictor is shown of a network: what it computes, or all of it where that is nothing."""
+    return graph.simplified or graph
 
 
 def vocabulary_of(space: SearchSpace) -> Vocabulary:

@@ -10,27 +10,45 @@ import errno
 import os
 import secrets
 from pathlib import Path
+from typing import TextIO
 
 from nasflow_cli.core.errors import ConfigError, NasflowError, RunDirectoryError
+from nasflow_cli.core.trial import ErrorKind
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when a disk, a quota or a file-size limit is reached."""
+
+FILE_MODE = 0o664
+"""What the umask is taken from. Nobody but the owner and the group may write, whatever the umask."""
 
 _NO_DIRECTORY_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
 """What file systems that cannot fsync a directory (some network mounts) answer; they promise nothing more."""
 
 
+class NoRoomError(RunDirectoryError):
+    """The disk, a quota or a file-size limit is full."""
+
+    error_kind: ErrorKind = "disk"
+
+
+class UnwritableError(ConfigError):
+    """A place that this process may not write to."""
+
+    error_kind: ErrorKind = "disk"
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Put `data` (text as UTF-8) into `path`, whole or not at all, with the permissions that the umask gives.
 
-    Raises RunDirectoryError when there is no room and ConfigError when the place cannot be written to.
+    A symbolic link in the place of `path` is replaced and not followed. Raises NoRoomError (a RunDirectoryError) when
+    there is no room and UnwritableError (a ConfigError) when the place cannot be written to.
     """
     # A file name that is not UTF-8 reaches us as lone surrogates; shown escaped they cost less than a failed write.
     content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     # Not tempfile.mkstemp: its 0600 would stay with the file, whatever the user's umask says.
     temporary = path.parent / f".nasflow-{secrets.token_hex(8)}.tmp"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -44,10 +62,34 @@ def write_whole(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a killed `write_whole` left in a directory, in which nobody may be writing now."""
+    for path in directory.glob(".nasflow-*.tmp"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def open_lines(path: Path) -> TextIO:
+    """Open a file to append lines of text, made if it is missing. Raises as `write_whole` does, and for a link."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return open(descriptor, "a", encoding="utf-8")
+
+
 def make_directory(path: Path) -> None:
     """Make `path` and what is missing above it. Raises as `write_whole` does."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a link and not what it points to; nothing where there is none. Raises as `write_whole` does."""
+    try:
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -68,8 +110,8 @@ def cannot_write(path: Path, error: OSError) -> NasflowError:
     """Turn what the system said about writing `path` into the error that the user sees."""
     reason = error.strerror or str(error)
     if error.errno in NO_ROOM:
-        return RunDirectoryError(
+        return NoRoomError(
             f"cannot write {path}: the disk is full ({reason}); nothing that was written before is lost: "
             "make room, then `nasflow resume` goes on"
         )
-    return ConfigError(f"cannot write {path}: {reason}; choose a place that you may write to, or mend this one")
+    return UnwritableError(f"cannot write {path}: {reason}; choose a place that you may write to, or mend this one")

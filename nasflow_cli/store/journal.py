@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Result, Trial
-from nasflow_cli.store.files import NO_ROOM, cannot_write, sync_directory
+from nasflow_cli.store.files import FILE_MODE, NO_ROOM, cannot_write, sync_directory
 
 SCHEMA_VERSION = 1
 """The version of the journal that this nasflow writes. It reads this one and every one before."""
@@ -76,19 +76,25 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Open for appending; make the file when it is missing and cut a torn last line.
+        """Open for appending; see `resume`."""
+        return cls.resume(path)[0]
+
+    @classmethod
+    def resume(cls, path: Path) -> tuple[Journal, list[dict[str, Any]]]:
+        """Open for appending, with the events that are there; make a missing file and cut a torn last line.
 
         Raises RunDirectoryError, with the file untouched, when another line is bad, and ConfigError when the file
         cannot be written to.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, FILE_MODE)
         except OSError as error:
             raise cannot_write(path, error) from error
         journal = cls(path, descriptor)
         try:
             data = path.read_bytes()
-            _parse(data, path)
+            events = _parse(data, path)
             whole = _whole_lines(data)
             if whole < len(data):
                 os.ftruncate(descriptor, whole)
@@ -100,7 +106,7 @@ class Journal:
         except RunDirectoryError:
             journal.close()
             raise
-        return journal
+        return journal, events
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Add one event; when this returns it is on the disk.

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nasflow_cli.core.errors import RunDirectoryError
-from nasflow_cli.store.files import cannot_write
+from nasflow_cli.store.files import FILE_MODE, cannot_write
 
 _YEAR_10000 = 253_402_300_800.0
 _HELD = frozenset({errno.EAGAIN, errno.EACCES})
@@ -49,7 +49,7 @@ class RunLock:
     def __enter__(self) -> RunLock:
         """Take the lock. Raises RunDirectoryError when another holds it, ConfigError when the file is unwritable."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise cannot_write(self.path, error) from error
         try:

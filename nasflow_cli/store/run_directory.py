@@ -115,13 +115,18 @@ class RunDirectory:
         return self.root / "hpbandster"
 
     @property
+    def trials(self) -> Path:
+        """The directory with one directory a trial."""
+        return self.root / "trials"
+
+    @property
     def final(self) -> Path:
         """The directory of all final trainings."""
         return self.root / "final"
 
     def trial(self, number: int) -> TrialDirectory:
         """Return where trial `number` keeps its files."""
-        return TrialDirectory(self.root / "trials" / str(number))
+        return TrialDirectory(self.trials / str(number))
 
     def final_training(self, trial: int, epochs: int, number: int) -> TrialDirectory:
         """Return where the final training of a trial for so many epochs keeps the files of its seed `number`."""

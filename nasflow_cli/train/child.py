@@ -1,7 +1,8 @@
 """The evaluator `train`: a trial becomes a trained child and its validation accuracy. Knows nothing of other trials.
 
 A child goes on from its own checkpoint, else from its parent's, else (a checkpoint is lost or damaged) from the nearest
-ancestor that is whole, and its log says so.
+ancestor that is whole. A child for which the device has too little memory is tried once more, its batches in halves.
+Log and journal say so.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Splits, load_splits
-from nasflow_cli.train.epochs import Training, go_on, recorded_epochs, train_epochs
+from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
 from nasflow_cli.train.protocol import Assignment, Report
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 
@@ -58,12 +59,21 @@ class ChildTrainer:
         return self._data
 
     def __call__(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Report:
-        """Train up to the budget and score. Raises Interrupted at the end of an epoch when told to stop."""
+        """Train up to the budget and score. Raises Interrupted at the end of an epoch when told to stop.
+
+        A device's OutOfMemoryError is raised when half batches do not fit either.
+        """
+        self.data()
+        notes: list[str] = []
+        return in_parts(lambda parts: self._train(assignment, should_stop, notes, parts), notes)
+
+    def _train(self, assignment: Assignment, should_stop: Callable[[], bool], notes: list[str], parts: int) -> Report:
         data = self.data()
         graph = self.space.graph(assignment.architecture)
         shape, classes = data.splits.input_shape, data.splits.num_classes
         network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
         trainer = Trainer(network, self.config.training, data.normalise, assignment.seed, self.device)
+        trainer.parts = parts
         training = Training(
             key=assignment.key,
             seed=assignment.seed,
@@ -72,7 +82,7 @@ class ChildTrainer:
             checkpoint_every_s=self.config.training.checkpoint_every_s,
         )
         lineage = [(f"trial {number}", self.run.trial(number)) for number in assignment.lineage]
-        start = go_on(trainer, training, lineage)
+        start = go_on(trainer, training, lineage, notes)
         train_epochs(trainer, training, start, (data.train, self.config.data_section.augment), should_stop)
         score = trainer.evaluate(data.validation)
         about = cost(graph, shape, classes)
@@ -81,7 +91,7 @@ class ChildTrainer:
         metrics = {"params": float(about.params), "flops": float(about.flops), "validation_loss": score.loss}
         if paid:
             metrics["train_loss"] = paid[-1]["train_loss"]
-        return Report(score=score.accuracy, epochs=len(paid), metrics=metrics)
+        return Report(score=score.accuracy, epochs=len(paid), metrics=metrics, notes=tuple(notes))
 
 
 @EVALUATORS.register("train")

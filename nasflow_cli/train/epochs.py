@@ -12,13 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from nasflow_cli.core.config import AugmentConfig
 from nasflow_cli.core.interrupt import Interrupted
-from nasflow_cli.store.files import write_whole
+from nasflow_cli.store.files import make_directory, open_lines, write_whole
 from nasflow_cli.store.run_directory import TrialDirectory
 from nasflow_cli.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from nasflow_cli.train.trainer import Images, Trainer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,20 +37,43 @@ class Training:
     checkpoint_every_s: float
 
 
-def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, TrialDirectory]]) -> int:
-    """Restore the first whole checkpoint among named places and return how many epochs it has; 0 without one."""
+def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, TrialDirectory]], notes: list[str]) -> int:
+    """Restore the first whole checkpoint among named places and return how many epochs it has; 0 without one.
+
+    What cannot be gone on from is added to `notes`, with what was done instead.
+    """
+    lost: list[str] = []
+    epochs, source = 0, "starting from fresh weights"
     for name, files in places:
         try:
             checkpoint = load_checkpoint(files.checkpoint, training.key, training.seed, training.budget)
             trainer.restore(checkpoint.tensors)
-        except (CheckpointError, KeyError, RuntimeError) as error:
+        except CheckpointError as error:
             if files.checkpoint.exists() or files != training.files:
-                _log(f"cannot go on from {name}: {error}")
+                lost.append(f"cannot go on from {name}: {error}")
         else:
-            _log(f"going on from {name} after {checkpoint.epoch} epochs")
-            return checkpoint.epoch
-    _log("starting from fresh weights")
-    return 0
+            epochs, source = checkpoint.epoch, f"going on from {name} after {checkpoint.epoch} epochs"
+            break
+    if lost:
+        notes.append(f"{'; '.join(lost)}; {source}")
+    log("\n".join([*lost, source]))
+    return epochs
+
+
+def in_parts(train: Callable[[int], T], notes: list[str]) -> T:
+    """Call `train` with whole batches (1 part) and, when the device has too little memory, once more with halves.
+
+    A device's OutOfMemoryError is raised when halves do not fit either.
+    """
+    try:
+        return train(1)
+    except torch.cuda.OutOfMemoryError as error:
+        notes.append(f"the device had too little memory ({error}): the gradient is summed over half batches")
+        log(notes[-1])
+    # Not in the handler: what was raised holds the tensors of the first try.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return train(2)
 
 
 def train_epochs(
@@ -60,10 +88,10 @@ def train_epochs(
     Raises Interrupted at the end of an epoch, with a checkpoint of it, when told to stop; DivergedError.
     """
     files = training.files
-    files.root.mkdir(parents=True, exist_ok=True)
+    make_directory(files.root)
     _keep_first(files.metrics, start)
     saved = time.monotonic()
-    with files.metrics.open("a", encoding="utf-8") as metrics:
+    with open_lines(files.metrics) as metrics:
         for number in range(start, training.budget):
             began = time.monotonic()
             loss = trainer.epoch(number, *data)
@@ -97,12 +125,21 @@ def _keep_first(path: Path, epochs: int) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, float]]:
+    """The whole lines of a training's metrics. They are not synced: what a power cut left of them may be anything."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [line for line in map(_line, lines) if line is not None]
 
 
-def _log(line: str) -> None:
+def _line(text: str) -> dict[str, float] | None:
+    try:
+        line = json.loads(text)
+        return {"epoch": int(line["epoch"]), "train_loss": float(line["train_loss"]), "seconds": float(line["seconds"])}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def log(line: str) -> None:
     """Write to the training's log, which is the worker's standard error."""
     sys.stderr.write(f"{line}\n")

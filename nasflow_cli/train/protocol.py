@@ -59,11 +59,15 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A finished evaluation: `score` (higher is better), `epochs` that this trial paid for, and metrics."""
+    """A finished evaluation: `score` (higher is better), `epochs` that this trial paid for, and metrics.
+
+    `notes` say what went wrong on the way and was mended, one line each; the journal keeps them.
+    """
 
     score: float
     epochs: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain value that travels back."""

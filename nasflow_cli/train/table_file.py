@@ -19,7 +19,7 @@ from nasflow_cli.core.errors import DataError
 from nasflow_cli.train.data.checks import existing_file
 
 MAX_BYTES = 2**30
-"""Of text, or of unpacked parquet columns."""
+"""Of text, or of unpacked parquet columns, however small they are packed: a few bytes can stand for millions."""
 
 MAX_LINE = 2**20
 """Characters of a line."""
@@ -144,20 +144,40 @@ def _parquet(path: Path) -> Iterator[Any]:
 
 def _read_parquet(path: Path, wanted: Sequence[str]) -> Columns:
     with _parquet(path) as file:
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        if sum(group.total_byte_size for group in groups) > MAX_BYTES:
-            raise DataError(f"{path} is too large for a table: more than {MAX_BYTES:,} bytes")
         names = tuple(file.schema_arrow.names)
         _check_names(path, names, wanted)
-        table = file.read(columns=list(dict.fromkeys(wanted)))
-        cells = {name: table.column(name).to_pylist() for name in wanted}
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        # What is declared, and 8 bytes a cell, which repeated values do not have in the file but do in memory.
+        declared = sum(group.total_byte_size for group in groups)
+        if max(declared, 8 * file.metadata.num_rows * len(wanted)) > MAX_BYTES:
+            raise DataError(f"{path} is too large for a table: more than {MAX_BYTES:,} bytes")
+        # However often the longest text is repeated, these many rows are no more than the limit.
+        largest = max((group.total_byte_size for group in groups), default=1)
+        at_once = max(1, min(2**16, MAX_BYTES // max(1, largest)))
+        cells = {name: _cells(path, file, name, at_once) for name in wanted}
+        num_rows = file.metadata.num_rows
+        if any(len(column) != num_rows for column in cells.values()):
+            raise DataError(f"{path} promises {num_rows} rows and has others; fetch it again")
     for name, column in cells.items():
         bad = next(
             (row for row, cell in enumerate(column) if not isinstance(cell, (bool, int, float, str, type(None)))), None
         )
         if bad is not None:
             raise DataError(f"{path}, row {bad}, column {name!r}: {column[bad]!r} is not a single number or word")
-    return Columns(path=path, names=names, cells=cells, lines=(), num_rows=table.num_rows)
+    return Columns(path=path, names=names, cells=cells, lines=(), num_rows=num_rows)
+
+
+def _cells(path: Path, file: Any, name: str, at_once: int) -> list[Any]:
+    """One column, so many rows at a time. Raises DataError when its texts are too long together."""
+    cells: list[Any] = []
+    num_bytes = 0
+    for batch in file.iter_batches(at_once, columns=[name]):
+        column = batch.column(0)
+        num_bytes += column.nbytes
+        if num_bytes > MAX_BYTES:
+            raise DataError(f"{path}, column {name!r} is too large for a table: more than {MAX_BYTES:,} bytes")
+        cells += column.to_pylist()
+    return cells
 
 
 def _check_names(path: Path, names: Sequence[str], wanted: Sequence[str]) -> None:

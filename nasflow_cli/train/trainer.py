@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -18,9 +19,12 @@ from torch import Tensor, nn
 from nasflow_cli.core.config import AugmentConfig, TrainingConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.trial import ErrorKind
-from nasflow_cli.train.augment import Mixed, augment, mix
-from nasflow_cli.train.checkpoint import flatten_optimizer, restore_optimizer
+from nasflow_cli.train.augment import augment, mix
+from nasflow_cli.train.checkpoint import CheckpointError, flatten_optimizer, restore_optimizer
 from nasflow_cli.train.data import Labelled, Splits
+
+Targets = tuple[Tensor, ...]
+"""Labels (n,); of mixed images their own labels, those of the others, and the share of the first, each (n,)."""
 
 
 class DivergedError(Exception):
@@ -74,7 +78,13 @@ class Normalise(nn.Module):
 
 
 class Trainer:
-    """Trains one network, an epoch at a time."""
+    """Trains one network, an epoch at a time.
+
+    With `parts` above 1 a batch goes through the network in so many parts, whose gradients are added up: less memory,
+    and the same step but for layers that see a batch as a whole (batch norms).
+    """
+
+    parts: int = 1
 
     def __init__(
         self, network: nn.Module, recipe: TrainingConfig, normalise: Normalise, seed: int, device: torch.device
@@ -125,10 +135,12 @@ class Trainer:
         for step in range(steps):
             chosen = order[step * size : (step + 1) * size]
             images = augment(split.images[chosen], changes, augmenter)
-            mixed = None if shares is None else mix(images, split.labels[chosen], shares[chosen], augmenter)
+            targets: Targets = (split.labels[chosen],)
+            if shares is not None:
+                mixed = mix(images, split.labels[chosen], shares[chosen], augmenter)
+                images, targets = mixed.images, (split.labels[chosen], mixed.others, mixed.share)
             self._set_rate(number * steps + step, steps)
-            images = images if mixed is None else mixed.images
-            total += self._step(self.normalise(images), split.labels[chosen], mixed, number * steps + step)
+            total += self._step(self.normalise(images), targets, number * steps + step)
         mean = float(total) / steps
         if not math.isfinite(mean):
             raise DivergedError(f"the training loss became {mean} in epoch {number + 1}")
@@ -141,26 +153,34 @@ class Trainer:
         drawn = generator(self.seed, epoch, Purpose.MIXUP).beta(alpha, alpha, num)
         return torch.from_numpy(drawn.astype(np.float32)).to(self.device)
 
-    def _loss_of(self, outputs: Tensor, labels: Tensor, mixed: Mixed | None) -> Tensor:
-        if mixed is None:
-            loss: Tensor = self._loss(outputs, labels)
+    def _loss_of(self, outputs: Tensor, targets: Targets) -> Tensor:
+        if len(targets) == 1:
+            loss: Tensor = self._loss(outputs, *targets)
             return loss
         smoothing = self.recipe.label_smoothing
         own, others = (
-            nn.functional.cross_entropy(outputs, each, reduction="none", label_smoothing=smoothing)
-            for each in (labels, mixed.others)
+            nn.functional.cross_entropy(outputs, labels, reduction="none", label_smoothing=smoothing)
+            for labels in targets[:2]
         )
-        return torch.lerp(others, own, mixed.share.to(own.dtype)).mean()
+        return torch.lerp(others, own, targets[2].to(own.dtype)).mean()
 
-    def _step(self, images: Tensor, labels: Tensor, mixed: Mixed | None, step: int) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            loss = self._loss_of(self.network(images), labels, mixed)
+    def _step(self, images: Tensor, targets: Targets, step: int) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
+        loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
         if self.recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
         self._optimizer.step()
         self._update_average(step)
+        return loss
+
+    def _add_gradient(self, images: Tensor, targets: Targets, of: int) -> Tensor:
+        """Add the gradient of some examples `of` so many to what is there, and return their share of the mean loss."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            loss = self._loss_of(self.network(images), targets)
+        if len(images) < of:
+            loss = loss * (len(images) / of)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     @torch.no_grad()
@@ -182,8 +202,9 @@ class Trainer:
         self.network.eval()
         logits = []
         weights = {**self.network.state_dict(), **self._average}
-        for start in range(0, len(split), batch_size):
-            images = self.normalise(split.images[start : start + batch_size])
+        size = max(1, batch_size // self.parts)
+        for start in range(0, len(split), size):
+            images = self.normalise(split.images[start : start + size])
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
                 logits.append(torch.func.functional_call(self.network, weights, (images,)).float())
         outputs = torch.cat(logits)
@@ -201,12 +222,15 @@ class Trainer:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from what `tensors` returned. Raises KeyError or RuntimeError when it is of another network."""
-        self.network.load_state_dict(_under("model.", tensors))
-        average = _under("average.", tensors)
+        """Go on from what `tensors` returned. Raises CheckpointError, with nothing changed, for another network's."""
+        model, average = _under("model.", tensors), _under("average.", tensors)
+        for found, own in ((model, self._live()), (average, self._average)):
+            if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in own.items()}:
+                raise CheckpointError("the checkpoint holds the weights of another network")
+        restore_optimizer(self._optimizer, tensors)
+        self.network.load_state_dict(model)
         for name in self._names:
             self._average[name].copy_(average[name])
-        restore_optimizer(self._optimizer, tensors)
 
 
 def scored_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

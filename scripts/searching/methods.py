@@ -28,6 +28,7 @@ class Method:
     start: Start
     several: bool = False
     package: str | None = None
+    hash_seeded: bool = False
 
 
 def _ours() -> list[Method]:
@@ -53,20 +54,30 @@ def _others() -> list[Method]:
         ("evolution-new", "the same without repeats", SAME_SETTINGS, partial(evolution, repeats=False)),
         ("local", "local search with restarts", SAME_SETTINGS, local_search),
         ("bohb", "hpbandster's own BOHB", PAYS, stock_bohb),
-        ("tpe", "Optuna's TPE", PAYS, partial(optuna_tpe, multivariate=False)),
-        ("tpe-multi", "Optuna's TPE, multivariate", PAYS, partial(optuna_tpe, multivariate=True)),
+        ("tpe", "Optuna's TPE, each parameter on its own", PAYS, partial(optuna_tpe, multivariate=False)),
+        ("tpe-new", "the same without repeats", SAME_SETTINGS, partial(optuna_tpe, multivariate=False, repeats=False)),
+        ("tpe-multi", "Optuna's TPE, multivariate, its default", PAYS, partial(optuna_tpe, multivariate=True)),
+        (
+            "tpe-multi-new",
+            "the same without repeats",
+            SAME_SETTINGS,
+            partial(optuna_tpe, multivariate=True, repeats=False),
+        ),
         ("smac", "SMAC3", SAME_SETTINGS, smac3),
-        ("dehb", "DEHB; with one budget, its DE", PAYS, dehb),
+        ("smac-refit", "SMAC3, refitted after every evaluation", SAME_SETTINGS, partial(smac3, refit_after=1)),
+        ("dehb", "DEHB; with one budget, which it refuses, its DE", PAYS, dehb),
     ]
-    packages = {"bohb": "hpbandster", "tpe": "optuna", "tpe-multi": "optuna", "smac": "smac", "dehb": "dehb"}
+    packages = {"bohb": "hpbandster", "smac": "smac", "smac-refit": "smac", "dehb": "dehb"}
+    packages |= {name: "optuna" for name, *_ in made if name.startswith("tpe")}
     return [
         Method(
             name=name,
             about=about,
             repeats=repeats,
             start=start,
-            several=name in ("bohb", "smac", "dehb"),
+            several=name in ("bohb", "smac", "smac-refit", "dehb"),
             package=packages.get(name),
+            hash_seeded=packages.get(name) == "smac",
         )
         for name, about, repeats, start in made
     ]

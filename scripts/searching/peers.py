@@ -13,14 +13,13 @@ import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ConfigSpace import ConfigurationSpace
 
 from nasflow_cli.core.architecture import Value
 from nasflow_cli.core.config import BudgetConfig
@@ -29,6 +28,7 @@ from nasflow_cli.core.errors import MissingError
 from nasflow_cli.core.parameters import Parameter
 from nasflow_cli.optim.configspace import config_space, plain
 from nasflow_cli.optim.plan import hyperband
+from searching.classic import MAX_DRAWS
 from searching.problem import Problem, Query, Steps
 
 ETA = 3
@@ -68,25 +68,30 @@ def _loss(problem: Problem, score: float | None) -> float:
 # Optuna -----------------------------------------------------------------------------------------------------------
 
 
-def optuna_tpe(problem: Problem, seed: int, *, multivariate: bool) -> Steps:
+def optuna_tpe(problem: Problem, seed: int, *, multivariate: bool, repeats: bool = True) -> Steps:
     """Optuna's TPE (Bergstra et al. 2011); multivariate: one density over all parameters (Falkner et al. 2018).
 
-    Parameters are suggested as decoding reads them, so that a trial has exactly the active ones.
+    Parameters are suggested as decoding reads them, so that a trial has exactly the active ones. All else is its
+    default. Without `repeats`, what was suggested before is told its known score and not looked up again, as the
+    answer to "How can I ignore duplicated samples?" in its documentation has it.
     """
     optuna = package("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     conditional = any(parameter.needs for parameter in problem.parameters)
     with quietly():
-        sampler = optuna.samplers.TPESampler(
-            seed=seed, multivariate=multivariate, group=multivariate and conditional, constant_liar=False
-        )
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=multivariate, group=multivariate and conditional)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     rng = np.random.default_rng(seed)
-    while True:
+    known: dict[object, float] = {}
+    num_repeats = 0
+    while num_repeats < MAX_DRAWS:
         trial = study.ask()
-        values = _suggested_values(problem, trial)
-        score = yield Query(architecture=problem.member(values, rng), budget=problem.largest)
-        study.tell(trial, -_loss(problem, score))
+        architecture = problem.member(_suggested_values(problem, trial), rng)
+        identity = problem.identity(architecture)
+        num_repeats = num_repeats + 1 if identity in known and not repeats else 0
+        if num_repeats == 0:
+            known[identity] = -_loss(problem, (yield Query(architecture=architecture, budget=problem.largest)))
+        study.tell(trial, known[identity])
 
 
 def _suggested_values(problem: Problem, trial: Any) -> dict[str, Value]:
@@ -188,11 +193,13 @@ def _unnumbered(parameter: Parameter, value: Value) -> Value:
 # SMAC3 ------------------------------------------------------------------------------------------------------------
 
 
-def smac3(problem: Problem, seed: int) -> Steps:
+def smac3(problem: Problem, seed: int, *, refit_after: int = 8) -> Steps:
     """SMAC3 (Lindauer et al. 2022): random forest and expected improvement; with several budgets, its Hyperband.
 
-    Its facades' defaults, except that a look-up is not repeated with another seed. Rung i of our budgets is its
-    budget 3**i, so that its brackets are those of the other methods.
+    Its facade for hyperparameters, or for several fidelities, and their defaults: Sobol points to begin with (random
+    ones with several budgets), at most a quarter of all. The forest is refitted after `refit_after`
+    configurations, of which 8 is the default. A look-up is not repeated with another seed. Rung i of our
+    budgets is its budget 3**i, so that its brackets are those of the other methods.
     """
     smac = package("smac")
     runhistory = package("smac.runhistory")
@@ -209,7 +216,8 @@ def smac3(problem: Problem, seed: int) -> Steps:
             **({"min_budget": 1, "max_budget": ETA ** (len(problem.budgets) - 1)} if several else {}),
         )
         with quietly():
-            optimizer = facade(scenario, None, logging_level=False, overwrite=True)
+            selector = facade.get_config_selector(scenario, retrain_after=refit_after)
+            optimizer = facade(scenario, None, config_selector=selector, logging_level=False, overwrite=True)
         while True:
             with quietly():
                 info = _asked(optimizer)
@@ -241,33 +249,52 @@ def _query(problem: Problem, values: Mapping[str, Any], fidelity: float | None, 
 def dehb(problem: Problem, seed: int) -> Steps:
     """DEHB (Awad et al. 2021), its defaults; rung i of our budgets is its fidelity 3**i.
 
-    It refuses a single budget and says to use its DE instead, which is what is done there.
+    It refuses a single budget and says to use its DE instead, which is what is done there. Both are used without
+    ConfigSpace, as its documentation shows: what version 0.1.1 does with one takes the fourth of five choices for the
+    third in the first population (3 / 5 is below `numpy.arange(0, 1, 1 / 5)[3]`), which then lacks an operation.
     """
     module = package("dehb")
     log = package("loguru").logger
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder, quietly():
-        space = config_space(problem.parameters, seed)
         log.remove()  # the package logs to stdout
         if len(problem.budgets) == 1:
-            yield from _evolved(problem, module.AsyncDE, space, seed, folder)
+            yield from _evolved(problem, module.AsyncDE, seed, folder)
             return
-        fidelity = ETA ** (len(problem.budgets) - 1)
         optimizer = module.DEHB(
-            cs=space, min_fidelity=1, max_fidelity=fidelity, eta=ETA, n_workers=1, seed=seed, output_path=folder
+            dimensions=len(problem.parameters),
+            min_fidelity=1,
+            max_fidelity=ETA ** (len(problem.budgets) - 1),
+            eta=ETA,
+            n_workers=1,
+            seed=seed,
+            output_path=folder,
         )
         log.remove()
         while True:
             job = optimizer.ask()
-            score = yield _query(problem, dict(job["config"]), job["fidelity"], rng)
+            score = yield _query(problem, placed(problem, job["config"]), job["fidelity"], rng)
             optimizer.tell(job, {"fitness": _loss(problem, score), "cost": float(job["fidelity"])})
 
 
-def _evolved(problem: Problem, kind: Any, space: ConfigurationSpace, seed: int, folder: str) -> Steps:
-    """Differential evolution: rand1_bin, factor and crossover 0.5 as in DEHB, its population of 20, one by one."""
+def placed(problem: Problem, vector: Sequence[float]) -> dict[str, Value]:
+    """What a place in the unit cube stands for: the choices of a parameter share [0, 1] in equal parts."""
+    values: dict[str, Value] = {}
+    for parameter, position in zip(problem.parameters, vector, strict=True):
+        domain = parameter.domain
+        choice = min(int(position * len(domain.choices)), len(domain.choices) - 1)
+        values[parameter.name] = domain.choices[choice] if domain.choices else domain.from_unit(float(position))
+    return values
+
+
+def _evolved(problem: Problem, kind: Any, seed: int, folder: str) -> Steps:
+    """Differential evolution of the package's own steps and defaults: rand1_bin, factor and crossover 0.5, 20 members.
+
+    Its `run` calls back; here the same loop asks instead. As in DEHB, a child takes its parent's place at once.
+    """
     rng = np.random.default_rng(seed)
     evolution = kind(
-        cs=space,
+        dimensions=len(problem.parameters),
         pop_size=20,
         mutation_factor=0.5,
         crossover_prob=0.5,
@@ -283,7 +310,7 @@ def _evolved(problem: Problem, kind: Any, space: ConfigurationSpace, seed: int, 
         if number >= evolution.pop_size:
             mutant = evolution.mutation(current=vector)
             vector = evolution.boundary_check(evolution.crossover(target=vector, mutant=mutant))
-        score = yield _query(problem, dict(evolution.vector_to_configspace(vector)), None, rng)
+        score = yield _query(problem, placed(problem, vector), None, rng)
         loss = _loss(problem, score)
         if number < evolution.pop_size:
             losses.append(loss)

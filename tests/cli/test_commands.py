@@ -48,47 +48,32 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return config, directory
 
 
-def test_a_search_killed_three_times_ends_as_one_that_never_was(
-    uninterrupted: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_search_that_was_killed_ends_as_one_that_never_was(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     config, directory = uninterrupted
-    for results in (1, 4, 3):
-        process = start("search", config, "--run-dir", tmp_path / "run", cwd=tmp_path)
-        until_told(process, results)
-        process.kill()
-        process.communicate()
+    process = start("search", config, "--run-dir", tmp_path / "run", cwd=tmp_path)
+    until_told(process, 5)
+    process.kill()
+    process.communicate()
 
     assert shell("resume", tmp_path / "run", cwd=tmp_path).code == 0
 
     assert timeless(tmp_path / "run") == timeless(directory)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
-def test_a_signal_stops_the_search_with_its_exit_code_and_nothing_is_lost(
-    number: signal.Signals, code: int, uninterrupted: tuple[Path, Path], tmp_path: Path
+def test_ctrl_c_stops_the_search_with_its_exit_code_and_nothing_is_lost(
+    uninterrupted: tuple[Path, Path], tmp_path: Path
 ) -> None:
     config, directory = uninterrupted
     process = start("search", config, "--run-dir", tmp_path / "run", cwd=tmp_path)
     until_told(process, 2)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
 
-    assert process.returncode == code, err
+    assert process.returncode == 130, err
     assert out.splitlines()[-1] == str(tmp_path / "run")
     assert "nasflow resume" in err
     known = timeless(tmp_path / "run")
     assert known == timeless(directory)[: len(known)]
-
-
-def test_a_time_limit_ends_with_75_and_resume_goes_on(tmp_path: Path) -> None:
-    config = write_config(tmp_path / "tiny.yaml")
-    ended = shell("search", config, "--set", "search.time_limit_s=0.001", "--run-dir", "run", cwd=tmp_path)
-    assert ended.code == 75, ended.err
-
-    more = shell("resume", "run", "--set", "search.time_limit_s=null", cwd=tmp_path)
-
-    assert more.code == 0, more.err
-    assert json.loads((tmp_path / "run" / "journal.jsonl").read_text().splitlines()[-1])["event"] == "finished"
 
 
 def test_a_search_whose_trials_all_fail_has_its_own_exit_code(nasflow: Call, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_what_is_written_out_is_read_back_the_same(load, experiment: str, option
 
 def test_what_is_written_out_names_every_default(load, experiment: str) -> None:
     text = load(experiment).to_yaml()
-    for setting in ("checkpoint_every_s: 30.0", "grace_s: 20.0", "bandwidth_floor: 0.05", "edges: free", "cutout: 0"):
+    for setting in ("checkpoint_every_s: 0.0", "grace_s: 20.0", "bandwidth_floor: 0.05", "edges: free", "cutout: 0"):
         assert f"{setting}\n" in text
 
 

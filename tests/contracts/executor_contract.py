@@ -82,7 +82,7 @@ class ExecutorContract:
         assert failure is not None
         assert (failure.kind, failure.message) == ("exception", "SystemExit: no such data")
 
-    @pytest.mark.parametrize("how", ["builtin", "class", "cuda", "cpu"])
+    @pytest.mark.parametrize("how", ["builtin", "class", "cuda", "cpu", "onednn"])
     def test_a_lack_of_memory_is_told_from_other_exceptions(self, executor: Executor, log: Path, how: str) -> None:
         failure = self.run(executor, log, do="out_of_memory", how=how).failure
 
@@ -109,13 +109,31 @@ class ExecutorContract:
         assert failure is not None
         assert (failure.kind, failure.message) == ("exception", "FileNotFoundError: no data set at nowhere")
 
-    def test_a_log_that_cannot_be_written_fails_the_task(self, executor: Executor, tmp_path: Path) -> None:
+    def test_a_log_that_cannot_be_written_is_the_disks_failure_and_not_the_tasks(
+        self, executor: Executor, tmp_path: Path
+    ) -> None:
         (tmp_path / "file").touch()
 
         failure = self.run(executor, tmp_path / "file" / "log.txt", do="echo", value=1).failure
 
         assert failure is not None
-        assert failure.kind == "exception"
+        assert failure.kind == "disk"
+        assert str(tmp_path / "file") in failure.message
+
+    def test_a_link_in_the_place_of_a_log_is_not_followed(self, executor: Executor, log: Path, tmp_path: Path) -> None:
+        (tmp_path / "mine").write_text("mine")
+        log.parent.mkdir(parents=True)
+        log.symlink_to(tmp_path / "mine")
+
+        self.run(executor, log, do="wrong_value")
+
+        assert (tmp_path / "mine").read_text() == "mine"
+
+    def test_a_full_disk_is_told_from_other_exceptions(self, executor: Executor, log: Path, tmp_path: Path) -> None:
+        failure = self.run(executor, log, do="fill_the_disk", path=str(tmp_path / "large")).failure
+
+        assert failure is not None
+        assert (failure.kind, failure.message) == ("disk", "OSError: [Errno 27] File too large")
 
     def test_a_failure_leaves_the_slot_fit_for_the_next_task(self, executor: Executor, log: Path) -> None:
         self.run(executor, log, do="wrong_value")

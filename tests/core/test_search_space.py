@@ -12,6 +12,7 @@ from described_spaces import DESCRIPTIONS, FACTS, described, space_named
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nasflow_cli.core import decode
 from nasflow_cli.core.architecture import Architecture, Half, Value
 from nasflow_cli.core.graph import simplify
 from nasflow_cli.core.space import SearchSpace
@@ -146,6 +147,40 @@ def test_which_structure_there_is_does_not_depend_on_operators(name: str, seed: 
     space, architecture = drawn(name, seed)
     other = space.complete(architecture.structure, space.sample_half("operators", np.random.default_rng(seed + 1)))
     assert other.structure == architecture.structure
+
+
+def assert_the_same_whatever_was_decoded_before(space: SearchSpace, seed: int, num_members: int) -> None:
+    """Of members that differ in one parameter from the one before."""
+    rng = np.random.default_rng(seed)
+    members = [space.sample_member(rng)]
+    while len(members) < num_members:
+        members.append(space.edit_member(members[-1][0], "both", rng))
+
+    for member, graph in members:
+        alone = SearchSpace(space.config, FACTS).graph(member)
+        assert repr((graph, graph.simplified)) == repr((alone, alone.simplified))
+
+
+@settings(max_examples=50, deadline=None)
+@given(name=names, seed=seeds, room=st.sampled_from([1, 3, 999]))
+def test_a_member_is_the_same_whatever_was_decoded_before(name: str, seed: int, room: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode, "MAX_CELLS", room)
+        assert_the_same_whatever_was_decoded_before(SearchSpace(space_named(name).config, FACTS), seed, 12)
+
+
+def test_cells_that_only_their_width_or_their_stage_tells_apart_are_told_apart() -> None:
+    stage = {"cell": "body", "width": [4, 6], "transition": None}
+    alike = described(
+        {
+            "stem": {"width": 4},
+            "cells": {"body": {"nodes": 1, "operations": ["conv3x3", "conv1x1"]}},
+            "stages": [stage, stage],
+            "activation": {"choices": ["relu", "gelu"], "per": "stage"},
+        }
+    )
+
+    assert_the_same_whatever_was_decoded_before(alike, 0, 60)
 
 
 @settings(max_examples=150, deadline=None)

@@ -34,7 +34,7 @@ def test_another_process_draws_the_same() -> None:
 def test_no_two_of_seed_number_and_purpose_share_a_stream() -> None:
     every = list(itertools.product((0, 1, 2), (0, 1, 2), Purpose))
     first = {generator(*arguments).bytes(16) for arguments in every}
-    assert len(first) == len(every) == 90
+    assert len(first) == len(every) == 9 * len(Purpose)
 
 
 def test_a_stream_starts_anew_each_time() -> None:
@@ -53,4 +53,6 @@ def test_the_number_of_each_purpose_is_part_of_every_run() -> None:
         "DROPOUT": 8,
         "FEASIBLE": 9,
         "SURVEY": 10,
+        "FINAL": 11,
+        "DESIGN": 20,
     }

@@ -172,3 +172,20 @@ def test_the_best_is_the_highest_score_at_the_largest_budget(scores: list[tuple[
 @pytest.mark.parametrize("history", [History(), told((1, None))], ids=["empty", "all failed"])
 def test_without_a_score_there_is_no_best(history: History) -> None:
     assert history.best() is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "since"),
+    [
+        ([], 0),
+        ([(1, 0.5)], 0),
+        ([(1, 0.5), (1, 0.4), (1, 0.5), (1, None)], 2),  # an equal one is none better, a failure is no score
+        ([(1, 0.5), (1, 0.4), (3, 0.1)], 0),  # the first at a larger budget is the best there
+        ([(3, 0.5), (1, 0.9), (1, 0.8), (3, 0.4)], 1),  # smaller budgets do not count
+        ([(3, 0.5), (3, 0.4), (3, 0.6)], 0),
+    ],
+)
+def test_scores_since_the_best_are_counted_at_the_largest_budget(
+    scores: list[tuple[int, float | None]], since: int
+) -> None:
+    assert told(*scores).since_best == since

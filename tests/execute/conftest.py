@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from one_worker import Bench
 from signpost import Signpost
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -17,3 +18,10 @@ def signpost(tmp_path: Path) -> Iterator[Signpost]:
     post = Signpost(tmp_path / "signpost")
     yield post
     post.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    with bench.executor:
+        yield bench

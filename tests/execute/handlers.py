@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nasflow_cli.core.interrupt import Interrupted
+from nasflow_cli.execute.log import KEPT_BYTES
 
 ShouldStop = Callable[[], bool]
 
@@ -59,8 +61,26 @@ def out_of_memory(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str,
         "builtin": MemoryError(),
         "class": OutOfMemoryError("tried to allocate 2 GiB"),
         "cuda": RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        "onednn": RuntimeError("could not create a primitive"),
         "cpu": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     }[payload["how"]]
+
+
+def allocate(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+    return {"got": len(bytearray(payload["bytes"])), "pid": os.getpid()}
+
+
+def fill_the_disk(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+    """Reach the limit that the system has set for the size of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with open(payload["path"], "wb", buffering=0) as file:
+            file.write(b"0123456789")
+            file.write(b"one byte too many")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return {}
 
 
 def diverge(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
@@ -106,6 +126,12 @@ def hang(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
     return {}
 
 
+def hang_within_reach_of_sigterm(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+    """Let SIGTERM end this process again, as a library may that sets handlers of its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return hang(payload, should_stop)
+
+
 def hang_unwatched_by_the_kernel(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
     """Take back what has the kernel kill this process with its parent (PR_SET_PDEATHSIG 0)."""
     ctypes.CDLL(None).prctl(1, ctypes.c_ulong(0), 0, 0, 0)
@@ -131,6 +157,17 @@ def chatter(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
     for _ in range(payload["lines"]):
         print("x" * 1023)
     return {}
+
+
+def chatter_until_shortened(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+    """Print until somebody has put a remark into the log."""
+    print("first words")
+    printed = 0
+    while b"left out here" not in os.pread(1, 100, KEPT_BYTES):
+        printed += os.write(1, b"x" * 65_535 + b"\n")
+        assert printed < 2**30, "nobody looks after the log"
+    print("last words")
+    return {"printed": printed}
 
 
 def speak(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:

@@ -6,18 +6,19 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from contracts.executor_contract import GRACE_S, ExecutorContract
+from one_worker import Bench
 from signpost import PATIENCE_S, Signpost
 
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute.inline import make_inline
-from nasflow_cli.execute.local import LocalExecutor, make_local
-from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
+from nasflow_cli.execute.local import make_local
+from nasflow_cli.execute.protocol import Executor, Slot, Task
 
 
 class TestInlineExecutor(ExecutorContract):
@@ -28,51 +29,6 @@ class TestInlineExecutor(ExecutorContract):
 class TestLocalExecutor(ExecutorContract):
     def make(self, target: str, setup: Mapping[str, Any]) -> Executor:
         return make_local(target, setup, (Slot(name="cpu:0"), Slot(name="cpu:1")), None, time.time)
-
-
-class Clock:
-    """Stands still until it is set."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Bench:
-    """One local executor with one slot, and a task at a time."""
-
-    def __init__(self, tmp_path: Path) -> None:
-        self.clock = Clock()
-        self.log = tmp_path / "log.txt"
-        slot = Slot(name="cpu:0", environment={"OMP_NUM_THREADS": "3"})
-        self.executor = LocalExecutor("handlers:build", {}, [slot], 10.0, self.clock)
-
-    def submit(self, **payload: Any) -> None:
-        self.executor.submit(Task(number=0, payload=payload, log=self.log))
-
-    def collect(self) -> Outcome:
-        (outcome,) = self.executor.collect(PATIENCE_S)
-        return outcome
-
-    def reply(self, **payload: Any) -> dict[str, Any]:
-        self.submit(**payload)
-        reply = self.collect().reply
-        assert reply is not None
-        return reply
-
-    def failure(self, **payload: Any) -> Failure:
-        self.submit(**payload)
-        failure = self.collect().failure
-        assert failure is not None
-        return failure
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    with bench.executor:
-        yield bench
 
 
 def test_both_are_found_by_their_names() -> None:
@@ -281,10 +237,11 @@ def test_ctrl_c_for_the_whole_group_leaves_the_worker_alone(bench: Bench, signpo
     assert outcome.reply == {"done": True}
 
 
-def test_ctrl_c_leaves_a_worker_alone_that_is_just_starting(bench: Bench) -> None:
+def test_signals_for_the_whole_group_leave_a_worker_alone_that_is_just_starting(bench: Bench) -> None:
     bench.submit(do="echo", value=1)
     ((_, worker, _),) = bench.executor._busy()
-    os.kill(worker._process.pid or 0, signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        os.kill(worker._process.pid or 0, number)
 
     outcome = bench.collect()
 
@@ -292,7 +249,7 @@ def test_ctrl_c_leaves_a_worker_alone_that_is_just_starting(bench: Bench) -> Non
 
 
 def test_a_worker_that_sigterm_ended_while_stopping_is_interrupted(bench: Bench, signpost: Signpost) -> None:
-    bench.submit(do="hang", signpost=str(signpost.path))
+    bench.submit(do="hang_within_reach_of_sigterm", signpost=str(signpost.path))
     os.kill(signpost.pid(), signal.SIGTERM)
 
     (outcome,) = bench.executor.stop(GRACE_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.space import part
 from nasflow_cli.core.trial import HALVES, History, Phase
 from nasflow_cli.optim.bohb import HalfBOHB
+from nasflow_cli.optim.density import Vector
 from nasflow_cli.optim.proposals import (
     NUM_SINGLES,
     Candidate,
     ExhaustedError,
-    Judgement,
     NoRanker,
     Outlook,
     Proposer,
@@ -37,7 +37,12 @@ Way = Callable[..., list[Candidate]]
 
 
 def proposer(
-    description: dict[str, Any], *, num_results: int = 0, feasible: Any = is_connected, **changes: Any
+    description: dict[str, Any],
+    *,
+    num_results: int = 0,
+    feasible: Any = is_connected,
+    seed: int = 0,
+    **changes: Any,
 ) -> Proposer:
     """A proposer whose searches know so many results of random members."""
     space, config = space_of(description), search_config(**{"pool": 40, **changes})
@@ -49,7 +54,7 @@ def proposer(
             job = Job((0, 0, number), config=part(architecture, half), budget=1)
             job.result = {"loss": -merit(architecture), "info": {}}
             searches[half].new_result(job)
-    return Proposer(config, space, searches, feasible)
+    return Proposer(config, space, searches, feasible, seed)
 
 
 def members(made: Proposer, count: int, seed: int = 3) -> list[Architecture]:
@@ -61,6 +66,26 @@ def members(made: Proposer, count: int, seed: int = 3) -> list[Architecture]:
         if made.space.graph(architecture).is_connected:
             found.append(architecture)
     return found
+
+
+class Unasked(HalfBOHB):
+    """A search that nothing is to be asked of."""
+
+    def propose(self, count: int, rng: np.random.Generator) -> Any:
+        raise AssertionError("it was asked")
+
+
+@way
+def test_the_other_search_is_asked_only_for_what_no_elite_holds(way: Way) -> None:
+    made = proposer(ROOMY, num_results=40)
+    elites = members(made, 4)
+    made.searches["structure"] = Unasked(made.space.half("structure"), made.config.density, 0)
+
+    beside_elites = way(made, "operators", elites, set(), np.random.default_rng(0))
+
+    assert {str(c.architecture.structure) for c in beside_elites} <= {str(elite.structure) for elite in elites}
+    with pytest.raises(AssertionError, match="it was asked"):
+        way(made, "operators", [], set(), np.random.default_rng(0))
 
 
 def is_narrow(graph: NetworkGraph) -> bool:
@@ -139,16 +164,17 @@ def test_a_joint_search_holds_nothing() -> None:
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_an_edit_changes_one_parameter_of_what_the_turn_searches(phase: Phase) -> None:
+def test_an_edit_changes_one_or_two_parameters_of_what_the_turn_searches(phase: Phase) -> None:
     made = proposer(ROOMY, edit_fraction=1.0, random_fraction=0.0)
     elite = members(made, 1)[0]
 
     pool = made.pool(phase, [elite], set(), np.random.default_rng(0))
 
+    changes = set()
     for candidate in pool:
         before, after = part(elite, phase), part(candidate.architecture, phase)
-        changed = [name for name in before.keys() & after.keys() if before[name] != after[name]]
-        assert len(changed) <= 1
+        changes.add(sum(before[name] != after[name] for name in before.keys() & after.keys()))
+    assert {1, 2} <= changes <= {0, 1, 2}  # what has gone is no change of what is left
     assert {candidate.source for candidate in pool} == {"edit"}
 
 
@@ -232,7 +258,6 @@ def test_one_candidate_is_the_best_draw_of_the_density_that_is_feasible_and_new(
     made = proposer(ROOMY, num_results=60, random_fraction=0.0, feasible=is_narrow)
     elite = members(made, 1)[0]
     rng = np.random.default_rng(5)
-    made.searches["operators" if phase == "structure" else "structure"].propose(8, rng)  # for what is not held
     rng.random()  # what decides on a random choice
     draws = made.searches[phase].propose(NUM_SINGLES, rng)
     known: set[str] = set()
@@ -278,8 +303,67 @@ def test_equal_generators_make_the_same_candidate_and_others_do_not() -> None:
     assert len({candidate.key for candidate in (first, *others)}) > 1
 
 
+def closeness(target: Architecture) -> Callable[[Sequence[Candidate]], Vector]:
+    """A ranker that likes what agrees with one member in more places."""
+    wanted = {**target.structure, **target.operators}
+
+    def merits(pool: Sequence[Candidate]) -> Vector:
+        values = [{**each.architecture.structure, **each.architecture.operators} for each in pool]
+        return np.array(
+            [sum(wanted.get(name) == value for name, value in each.items()) for each in values], dtype=float
+        )
+
+    return merits
+
+
+def test_what_a_ranker_likes_is_found_although_no_draw_is_likely_to_hit_it() -> None:
+    made = proposer(ROOMY, pool=16)
+    merits = closeness(members(made, 1, seed=11)[0])
+    firsts, lasts = [], []
+    for seed in range(5):
+        pool = made.pool("both", [], set(), np.random.default_rng(seed))
+        best, ranked = made.best("both", [], set(), merits, np.random.default_rng(seed))
+        firsts.append(merits(pool).max())
+        lasts.append(merits([best])[0])
+        assert len(pool) < ranked <= 16 * (1 + made.config.refinements)
+
+    assert np.mean(lasts) > np.mean(firsts) + 1
+
+
+def test_without_refinements_the_best_of_the_pool_is_taken() -> None:
+    made = proposer(ROOMY, refinements=0)
+    merits = closeness(members(made, 1, seed=11)[0])
+
+    best, ranked = made.best("both", [], set(), merits, np.random.default_rng(0))
+
+    pool = made.pool("both", [], set(), np.random.default_rng(0))
+    assert (best, ranked) == (pool[int(merits(pool).argmax())], len(pool))
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_joins_a_pool_is_new_feasible_and_edits_what_the_turn_searches(phase: Phase) -> None:
+    made = proposer(ROOMY, feasible=is_narrow, pool=12)
+    elites = members(made, 2)
+    known = {made.space.graph(elite).key() for elite in elites}
+    shown: list[Candidate] = []
+
+    def merits(pool: Sequence[Candidate]) -> Vector:
+        shown.extend(pool)
+        return np.zeros(len(pool))
+
+    made.best(phase, elites, known, merits, np.random.default_rng(0))
+
+    assert len({candidate.key for candidate in shown}) == len(shown) > 12
+    assert not known & {candidate.key for candidate in shown}
+    assert all(is_narrow(candidate.graph) for candidate in shown)
+    if phase == "operators":
+        held = [elite.structure for elite in elites]
+        assert all(candidate.architecture.structure in held for candidate in shown)
+
+
 def test_no_ranker_chooses_and_expects_nothing() -> None:
     pool = proposer(ROOMY).pool("operators", [], set(), np.random.default_rng(0))
 
     assert NoRanker().outlook(History(), 0) == Outlook(why="off", chooses=False, fitted_on=0, correlation=None)
-    assert NoRanker().judge(pool, 1, History(), 0) == Judgement(best=0, predicted=None)
+    assert NoRanker().merits(pool, 1, History(), 0).tolist() == [0.0] * len(pool)
+    assert NoRanker().predicted(pool[0], 1, History()) is None

@@ -16,9 +16,10 @@ from toy_search import ROOMY, choice_parameter, range_parameter, space_of
 from nasflow_cli.core.architecture import Half, Value
 from nasflow_cli.core.config import DensityConfig
 from nasflow_cli.core.parameters import Parameter
+from nasflow_cli.optim import bohb as bohb_module
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.configspace import sample
-from nasflow_cli.optim.density import Vector, encode
+from nasflow_cli.optim.density import Density, Vector, encode
 
 PARAMETERS: tuple[Parameter, ...] = (
     *(choice_parameter(f"op{i}", "a", "b", "c", "d", "e") for i in range(6)),
@@ -140,6 +141,29 @@ def test_a_loss_that_is_no_number_counts_as_a_crash(crash: float) -> None:
     expected = taught(results).propose(8, np.random.default_rng(0))
 
     assert crashed.propose(8, np.random.default_rng(0)) == expected
+
+
+def test_the_densities_are_made_of_so_many_results_from_the_whole_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bohb_module, "MAX_ROWS", 10)
+    seen: list[Vector] = []
+
+    class Watched(Density):
+        def __init__(self, parameters: Any, rows: Vector, *given: Any) -> None:
+            seen.append(rows)
+            super().__init__(parameters, rows, *given)
+
+    monkeypatch.setattr(bohb_module, "Density", Watched)
+    bohb = HalfBOHB((range_parameter("rate"),), DensityConfig(top_fraction=0.2), 0)
+    for number in range(200):  # in an order of their own; the smaller the better
+        tell(bohb, number, {"rate": number * 77 % 200 / 200}, number * 77 % 200 / 200)
+
+    bohb.propose(1, np.random.default_rng(0))
+
+    good, bad = (rows[:, 0].tolist() for rows in seen)
+    assert (len(good), len(bad)) == (10, 10)
+    assert (good[0], good[-1], bad[0], bad[-1]) == (0.0, 0.195, 0.2, 0.995)
+    assert np.ptp(np.diff(bad)) < 0.02
+    assert bad == sorted(bad)
 
 
 def test_what_always_fails_is_hardly_proposed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,6 +84,26 @@ def test_every_bracket_ends_at_the_largest_budget_and_never_grows(config: Budget
         assert plan.budgets[-1] == config.max
         assert len(plan.counts) == len(plan.budgets)
         assert all(high <= max(low // config.eta, 1) for low, high in itertools.pairwise(plan.counts))
+
+
+def rungs(*budgets: int, **more: int) -> BudgetConfig:
+    """Budgets as YAML gives them."""
+    return BudgetConfig.model_validate_json(json.dumps({"rungs": budgets, **more}))
+
+
+@pytest.mark.parametrize(("given_rungs", "eta"), [((12, 200), 17), ((3, 9, 27), 3), ((10, 11), 2), ((5,), 3)])
+def test_where_rungs_are_given_each_of_a_bracket_costs_about_the_same(given_rungs: tuple[int, ...], eta: int) -> None:
+    config = rungs(*given_rungs)
+
+    assert config.eta == eta
+    first = hyperband(config)[0]
+    costs = [count * budget for count, budget in zip(first.counts, first.budgets, strict=True)]
+    assert max(costs) <= 2 * min(costs)
+
+
+def test_an_eta_beside_rungs_is_kept() -> None:
+    assert rungs(12, 200, eta=3).eta == 3
+    assert hyperband(rungs(12, 200, eta=3))[0].counts == (3, 1)
 
 
 @given(budgets, st.integers(1, 3), st.integers(1, 2000))

@@ -21,7 +21,7 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.confirm import Confirming
 from nasflow_cli.optim.density import Vector
-from nasflow_cli.optim.proposals import Candidate, Judgement, NoRanker, Outlook, Ranker
+from nasflow_cli.optim.proposals import Candidate, NoRanker, Outlook, Ranker
 
 BODY = {"nodes": [1, 2, 3], "residual": [True, False], "operations": ["conv3x3", "conv1x1", "avg_pool3x3", "none"]}
 ROOMY: dict[str, Any] = {
@@ -107,10 +107,15 @@ class Chooser:
             return Outlook(why="bypass", fitted_on=7, correlation=0.5)
         return Outlook(why="predictor", chooses=True, fitted_on=8, correlation=0.5)
 
-    def judge(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Judgement:
-        """Take the last."""
-        self.shown[number] = (list(pool), budget)
-        return Judgement(best=len(pool) - 1, predicted=float(number))
+    def merits(self, pool: Sequence[Candidate], budget: int, history: History, number: int) -> Vector:
+        """The more, the later it was shown."""
+        before, _ = self.shown.get(number, ([], budget))
+        self.shown[number] = ([*before, *pool], budget)
+        return np.arange(len(before), len(before) + len(pool), dtype=np.float64)
+
+    def predicted(self, candidate: Candidate, budget: int, history: History) -> float | None:
+        """Any number, the same for the same candidate."""
+        return float(int(candidate.key[:4], 16))
 
 
 def optimizer(

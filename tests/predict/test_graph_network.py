@@ -236,21 +236,34 @@ def test_isomorphic_graphs_are_worth_the_same() -> None:
     np.testing.assert_allclose(values[:, 0], values[:, 1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_layer_reads_edges_in_both_directions() -> None:
-    (whole,) = encoded([network(conv(0), conv(1), output=(2,))])
-    layer = small_fit().networks.layers[0]
+@pytest.mark.parametrize("layers", ["node_layers", "block_layers"])
+def test_a_layer_reads_edges_in_both_directions_and_counts_them(layers: str) -> None:
+    layer = getattr(small_fit().networks, layers)[0]
     h = torch.arange(2 * 3 * 8, dtype=torch.float32).reshape(2, 3, 8).sin()
 
     def states(*edges: tuple[int, int]) -> torch.Tensor:
-        part = EncodedGraph(codes=whole.codes[:3], scalars=whole.scalars[:3], edges=np.array(edges).T)
-        found: torch.Tensor = layer(inputs([part]), h).detach()
+        level = gcn.Level.of(np.array(edges).T, np.array([3]))
+        found: torch.Tensor = layer(level, h).detach()
         return found
 
-    chain, direct = states((0, 1), (1, 2)), states((0, 1), (0, 2))
+    chain, direct, doubled = states((0, 1), (1, 2)), states((0, 1), (0, 2)), states((0, 1), (1, 2), (1, 2))
 
     assert not torch.allclose(chain[:, 2], direct[:, 2])  # it reads node 1, or node 0
     assert not torch.allclose(chain[:, 0], direct[:, 0])  # it is read by node 2, or is not
     assert not torch.allclose(chain[:, 1], direct[:, 1])
+    assert not torch.allclose(chain[:, 2], doubled[:, 2])  # it reads node 1 once, or twice
+    assert torch.allclose(chain[:, 0], doubled[:, 0])
+
+
+def test_networks_with_the_same_cells_share_the_work_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = [network(conv(0), conv(1), output=(2,), width=2**i) for i in range(3, 9)]
+    ensemble, read = small_fit(), []
+    monkeypatch.setattr(gcn, "inputs", lambda graphs: read.append(inputs(graphs)) or read[-1])
+
+    values = ensemble.values(encoded(networks), [1] * 6)
+
+    assert len(read[0].codes) == 3 + 4 + 1  # the stem, the one cell of all stages, the head
+    assert len(set(values[0].tolist())) == 6
 
 
 @pytest.mark.parametrize(

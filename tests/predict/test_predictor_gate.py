@@ -15,7 +15,7 @@ from scored_graphs import SMALL, SPACE, candidates, history_of, merit
 
 from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.trial import History, Trial
-from nasflow_cli.optim.proposals import Judgement, Outlook
+from nasflow_cli.optim.proposals import Outlook
 from nasflow_cli.predict import gcn
 from nasflow_cli.predict.ranker import GraphRanker
 
@@ -51,13 +51,13 @@ def test_what_can_be_learned_is_trusted_and_noise_is_not() -> None:
 
 
 def test_everything_bypasses_it_when_that_is_wished_for() -> None:
-    ranker = GraphRanker(SMALL.model_copy(update={"bypass": 1.0}), 0, SPACE)
+    ranker = GraphRanker(SMALL.model_copy(update={"bypass": 1.0, "min_correlation": -1.0}), 0, SPACE)
     history = history_of(KNOWN[:9], predicted=TRUE[:9])
 
     outlook = ranker.outlook(history, 9)
 
     assert (outlook.chooses, outlook.why) == (False, "bypass")
-    assert ranker.judge(POOL[:1], 1, history, 9).predicted is not None  # it is still held to what it expects
+    assert ranker.predicted(POOL[0], 1, history) is not None  # it is still held to what it expects
 
 
 def test_slots_are_decided_by_different_members_of_the_ensemble() -> None:
@@ -65,7 +65,7 @@ def test_slots_are_decided_by_different_members_of_the_ensemble() -> None:
     ranker, history = GraphRanker(config, 0, SPACE), history_of(KNOWN[:9], predicted=TRUE[:9])
     pool = candidates(40, seed=5)
 
-    chosen = {ranker.judge(pool, 1, history, number).best for number in range(9, 39)}
+    chosen = {int(ranker.merits(pool, 1, history, number).argmax()) for number in range(9, 39)}
 
     assert 1 < len(chosen) <= 4
 
@@ -77,7 +77,7 @@ def test_what_it_expects_is_on_the_scale_of_the_scores_at_that_budget() -> None:
     history = history_of(KNOWN[:18], budgets=budgets, scores=scores)
     ranker = GraphRanker(SMALL, 0, SPACE)
 
-    cheap, dear = ([ranker.judge([one], budget, history, 18).predicted for one in POOL] for budget in (1, 9))
+    cheap, dear = ([ranker.predicted(one, budget, history) for one in POOL] for budget in (1, 9))
 
     assert all(value is not None and value < 50 for value in cheap)
     assert all(value is not None and value > 50 for value in dear)
@@ -98,13 +98,15 @@ def test_it_is_fitted_at_numbers_of_results_that_the_history_alone_decides() -> 
     lasting = GraphRanker(SMALL, 0, SPACE)
     parts = [beginning(whole, count) for count in range(4, 15)]
 
-    def said(ranker: GraphRanker, part: History) -> tuple[Outlook, Judgement]:
-        return ranker.outlook(part, len(part.trials)), ranker.judge(POOL, 1, part, len(part.trials))
+    def said(ranker: GraphRanker, part: History) -> tuple[Outlook, list[float], float | None]:
+        number = len(part.trials)
+        merits = ranker.merits(POOL, 1, part, number).tolist()
+        return ranker.outlook(part, number), merits, ranker.predicted(POOL[0], 1, part)
 
     judgements = [said(lasting, part) for part in parts]
     restarted = [said(GraphRanker(SMALL, 0, SPACE), part) for part in parts]
 
-    assert [outlook.fitted_on for outlook, _ in judgements] == [0, 0, 6, 6, 6, 9, 9, 9, 12, 12, 12]
+    assert [outlook.fitted_on for outlook, *_ in judgements] == [0, 0, 6, 6, 6, 9, 9, 9, 12, 12, 12]
     assert judgements == restarted
 
 

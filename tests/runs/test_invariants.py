@@ -18,6 +18,7 @@ from tiny import CrashError, events, run, timeless, write_config
 import nasflow_cli
 from nasflow_cli import assemble
 from nasflow_cli.cli import inspect
+from nasflow_cli.core.config import AugmentConfig
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Trial
 from nasflow_cli.store.journal import history_of, read_events
@@ -26,6 +27,7 @@ from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.checkpoint import CheckpointError, load_checkpoint
 from nasflow_cli.train.child import ChildTrainer
 from nasflow_cli.train.protocol import Assignment
+from nasflow_cli.train.trainer import Images, Trainer
 
 PACKAGE = Path(nasflow_cli.__file__).parent
 
@@ -118,10 +120,15 @@ def test_invariant_3_an_interrupted_run_ends_as_an_uninterrupted_one(
     config, directory = finished
     with pytest.raises(CrashError):
         run(config, tmp_path / "run", crash_after=crash_after)
+    journal = RunDirectory(tmp_path / "run").journal
+    half_written = [path / ".nasflow-0.tmp" for path in (journal.parent, journal.parent / "trials" / "0")]
+    for path in half_written:
+        path.touch()
 
     assert run(config, tmp_path / "run").finished
 
     assert timeless(tmp_path / "run") == timeless(directory)
+    assert not half_written[0].exists()
 
 
 def test_invariant_4_a_failed_trial_is_told_with_its_error_and_has_no_score(tmp_path: Path) -> None:
@@ -203,6 +210,27 @@ def test_invariant_7_a_promoted_childs_weights_are_those_of_one_training(
     other = load_file(RunDirectory(directory).trial(trial.number).checkpoint)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_invariant_7_a_child_that_is_killed_in_an_epoch_has_the_epoch_before(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = next(trial for trial in history_in(finished[1]).trials if trial.budget == 3)
+    config = assemble.load(finished[0], [])
+    evaluator = ChildTrainer(config, RunDirectory(tmp_path), torch.device("cpu"))
+    train = Trainer.epoch
+
+    def dies_in_the_third(trainer: Trainer, number: int, split: Images, changes: AugmentConfig) -> float:
+        if number == 2:
+            raise CrashError
+        return train(trainer, number, split, changes)
+
+    monkeypatch.setattr(Trainer, "epoch", dies_in_the_third)
+    with pytest.raises(CrashError):
+        evaluator(Assignment.of(trial, (trial.number,)), lambda: False)
+
+    kept = load_checkpoint(RunDirectory(tmp_path).trial(trial.number).checkpoint, trial.key, trial.seed)
+    assert kept.epoch == 2
 
 
 class Bomb:

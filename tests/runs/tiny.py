@@ -38,7 +38,7 @@ TINY: dict[str, Any] = {
         "pool": 8,
         "predictor": {"min_results": 5, "steps": 5, "ensemble": 2, "width": 8, "layers": 2, "min_pairs": 3},
     },
-    "training": {"batch_size": 32, "checkpoint_every_s": 0},
+    "training": {"batch_size": 32},
     "executor": {"kind": "inline"},
 }
 

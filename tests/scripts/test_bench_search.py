@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,63 @@ def test_what_does_not_skip_duplicates_pays_for_them(config: Path, name: str) ->
     done = drive(made, METHODS[name].start(made, 0))
 
     assert len(done) == 100 > len({each.row for each in done})
+
+
+@pytest.mark.parametrize("name", ["tpe", "tpe-multi"])
+def test_a_repeat_that_is_not_paid_for_is_told_what_is_known(config: Path, name: str) -> None:
+    available(name)
+    made = problem(config, evaluations=20)
+
+    paying, skipping = (drive(made, METHODS[each].start(made, 0)) for each in (name, f"{name}-new"))
+
+    assert len({each.row for each in paying}) < len(paying) == 20
+    assert len({each.row for each in skipping}) == len(skipping) == 20
+
+
+def test_the_choices_of_a_parameter_share_the_unit_interval(config: Path) -> None:
+    made = problem(config)
+    operations = next(each.domain.choices for each in made.parameters if each.name == "body.1.operation")
+
+    drawn = [peers.placed(made, [x] * len(made.parameters))["body.1.operation"] for x in (0, 0.3, 0.4, 0.6, 0.7, 1)]
+
+    assert drawn == [operations[i] for i in (0, 0, 1, 1, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("methods", "environment", "again"),
+    [
+        (["random", "smac"], {"HOME": "h"}, {"HOME": "h", "PYTHONHASHSEED": "0"}),
+        (["smac"], {"PYTHONHASHSEED": "random"}, {"PYTHONHASHSEED": "0"}),
+        (["smac"], {"PYTHONHASHSEED": "7"}, None),
+        (["random", "dehb"], {"HOME": "h"}, None),
+    ],
+)
+def test_what_walks_over_sets_of_words_needs_a_hash_seed(
+    methods: list[str], environment: dict[str, str], again: dict[str, str] | None
+) -> None:
+    assert bench_search.hash_seeded(chosen(methods), environment) == again
+
+
+def test_the_command_starts_itself_again_with_a_hash_seed_before_it_runs_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class StartedAgainError(Exception):
+        pass
+
+    def start(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+        raise StartedAgainError(program, arguments, environment["PYTHONHASHSEED"])
+
+    command = ["python", "-X", "dev", "bench_search.py", "--config", "no.yaml", "--methods", "random", "smac"]
+    monkeypatch.setattr(bench_search.os, "execve", start)
+    monkeypatch.setattr(bench_search, "require", lambda methods: None)
+    monkeypatch.setattr(sys, "orig_argv", command)
+    monkeypatch.setattr(sys, "argv", command[3:])
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+
+    with pytest.raises(StartedAgainError) as again:
+        bench_search.main()
+
+    assert again.value.args == (sys.executable, [sys.executable, *command[1:]], "0")
 
 
 def test_a_missing_package_is_named_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,12 @@ def test_the_constraints_pin_torch_for_every_python() -> None:
     assert "torch==2.13.0" in lines
 
 
+def test_the_constraints_pin_the_peers() -> None:
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+
+    assert {"dehb", "optuna", "smac"} <= pinned
+
+
 @pytest.mark.parametrize("name", ["digits", "nb201", "cifar10", "cifar10-small"])
 def test_a_config_that_ships_is_valid(name: str) -> None:
     data = ROOT.parent / "shared" / "data" / "cifar10"

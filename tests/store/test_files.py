@@ -3,12 +3,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from nasflow_cli.core.errors import ConfigError, RunDirectoryError
-from nasflow_cli.store.files import cannot_write, make_directory, write_whole
+from nasflow_cli.store.files import cannot_write, make_directory, remove, remove_leftovers, write_whole
 
 
 def test_text_is_written_as_utf_8_over_what_was_there(tmp_path: Path) -> None:
@@ -60,6 +62,21 @@ def test_without_room_the_old_content_stays_and_the_message_says_how_to_go_on(tm
     assert (target.read_text(), os.listdir(tmp_path)) == ("old", ["file"])
 
 
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    program = (
+        "import os, pathlib, sys; from nasflow_cli.store import files\n"
+        "os.replace = lambda *_: os.kill(os.getpid(), 9)\n"
+        "files.write_whole(pathlib.Path(sys.argv[1]), 'new')"
+    )
+    write_whole(tmp_path / "file", "old")
+    subprocess.run([sys.executable, "-c", program, tmp_path / "file"], check=False)
+    assert len(os.listdir(tmp_path)) == 2
+
+    remove_leftovers(tmp_path)
+
+    assert (os.listdir(tmp_path), (tmp_path / "file").read_text()) == (["file"], "old")
+
+
 def test_a_full_disk_and_a_full_quota_are_both_no_room() -> None:
     errors = [cannot_write(Path("f"), OSError(code, os.strerror(code))) for code in (errno.ENOSPC, errno.EDQUOT)]
     assert [error.exit_code for error in errors] == [5, 5]
@@ -86,3 +103,10 @@ def test_a_directory_below_a_plain_file_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(ConfigError, match="cannot write"):
         make_directory(tmp_path / "plain" / "below")
+
+
+def test_a_file_that_cannot_be_removed_is_named_and_one_that_is_not_there_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    remove(tmp_path / "absent")
+    with pytest.raises(ConfigError, match=r"cannot write .*plain/below: Not a directory"):
+        remove(tmp_path / "plain" / "below")

@@ -196,7 +196,7 @@ def test_an_empty_journal_folds_into_an_empty_history(tmp_path: Path) -> None:
         ({"trial": 5}, "trial 5 asked, but 1 is next"),
         ({"parent": -1}, "not -1"),
         ({"slot": [1, 2]}, "unpack"),
-        ({"budget": "3"}, "not supported"),
+        ({"budget": "3"}, "whole number, not '3'"),
         ({"structure": []}, "items"),
         ({"proposal": {"mood": "good"}}, "mood"),
     ],

@@ -39,7 +39,7 @@ space:
     - {cell: body, width: [8, 16]}
 search:
   trials: 8
-  budget: {rungs: [1, 9]}
+  budget: {rungs: [1, 9], eta: 3}
 executor: {kind: inline}
 """
 

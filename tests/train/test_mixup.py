@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from nasflow_cli.core.config import AugmentConfig, DataConfig, TrainingConfig
-from nasflow_cli.train.augment import Mixed
 from nasflow_cli.train.data import load_splits
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 
@@ -34,9 +33,7 @@ def test_the_loss_is_that_of_the_blended_labels(digits: tuple[Images, Normalise]
         others, 10
     )
 
-    loss = trainer(digits[1], label_smoothing=smoothing)._loss_of(
-        outputs, labels, Mixed(images=outputs, share=share, others=others)
-    )
+    loss = trainer(digits[1], label_smoothing=smoothing)._loss_of(outputs, (labels, others, share))
 
     assert float(loss) == pytest.approx(
         float(nn.CrossEntropyLoss(label_smoothing=smoothing)(outputs, blended)), rel=1e-5
@@ -56,6 +53,15 @@ def test_the_shares_of_an_epoch_have_the_deviation_of_their_distribution_and_dep
     assert not torch.equal(first, second)
     assert float(first.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(first.std()) == pytest.approx((1 / (4 * 2.0)) ** 0.5, abs=0.02)  # Beta(a, a): 1 / (4 (2a + 1))
+
+
+def test_a_batch_in_parts_has_the_loss_of_the_whole_batch(digits: tuple[Images, Normalise]) -> None:
+    whole, parted = trainer(digits[1]), trainer(digits[1])
+    parted.parts = 3
+
+    losses = [each.epoch(0, digits[0], AugmentConfig(mixup=0.4)) for each in (whole, parted)]
+
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_network_trained_on_blends_goes_on_from_its_checkpoint_to_the_same_weights(

@@ -21,13 +21,15 @@ import numpy.typing as npt
 from nasflow_cli.core.config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
-from nasflow_cli.train.data.checks import encode_labels, existing
+from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing
 from nasflow_cli.train.data.images import decode_images
 from nasflow_cli.train.data.values import Pixels, Positions, Source, Undecoded
 
 _WANTED = "a .parquet file, or a folder with train*.parquet"
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 2**32
+"""However often a file repeats its largest image in few bytes, the rows that are unpacked at once take no more."""
 
 
 @DATASETS.register("parquet")
@@ -71,6 +73,8 @@ class _Table:
                 schemas.append(file.schema_arrow)
         if starts[-1] == 0:
             raise DataError(f"{shards[0]} has no rows")
+        if 8 * starts[-1] > MAX_BYTES:  # repeated labels take none of that in the file, and 8 bytes each in memory
+            raise DataError(f"{shards[0]}: {starts[-1]} labels take more than {MAX_BYTES >> 30} GiB; give fewer rows")
         image, label = _columns(shards[0], schemas[0])
         for shard, schema in zip(shards, schemas, strict=True):
             if _columns(shard, schema) != (image, label) or schema.field(label).type != schemas[0].field(label).type:
@@ -128,7 +132,7 @@ class _Table:
         for shard, begin in zip(self.shards, self.starts, strict=False):
             start = begin
             with _opened(shard) as file:
-                batches = file.iter_batches(_BATCH_ROWS, columns=[self.image])
+                batches = file.iter_batches(_rows_at_once(file.metadata), columns=[self.image])
                 while True:
                     with _damage_named(shard):
                         batch = next(batches, None)
@@ -147,6 +151,14 @@ def _damage_named(shard: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
         raise DataError(f"{shard} is not a whole parquet file: {error}; fetch it again") from error
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """How many rows are read at once: as many as could all be the largest image, which is no larger than its group."""
+    largest: int = max(
+        (metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)), default=1
+    )
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
 
 
 def _opened(shard: Path) -> Any:
