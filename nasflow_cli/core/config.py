@@ -53,6 +53,17 @@ class AugmentConfig(Section):
     flip: bool = Field(default=False, description="Mirror left and right. Makes no sense for digits or letters.")
     crop: int = Field(default=0, ge=0, description="Shift by up to this many pixels, filling with black.")
     cutout: int = Field(default=0, ge=0, description="Side of a square that is blanked, in pixels.")
+    colour: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Multiply brightness, contrast and saturation each by 1 - this to 1 + this. Colour images only.",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0,
+        description="Blend each image and its label with another's; the share is drawn from Beta(this, this). 0: off.",
+    )
 
 
 class DataConfig(Section):
@@ -331,6 +342,9 @@ class ExperimentConfig(Section):
         for operational in ("trials", "time_limit_s", "confirm"):
             value["search"].pop(operational)
         value["training"].pop("checkpoint_every_s")
+        for name in ("colour", "mixup"):  # younger than the first runs, which are without them
+            if value["data"] is not None and not value["data"]["augment"][name]:
+                value["data"]["augment"].pop(name)
         # The order of the cells counts: parameters are declared, and so drawn, in it.
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 

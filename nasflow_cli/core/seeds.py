@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     FEASIBLE = 9
     SURVEY = 10
     FINAL = 11
+    MIXUP = 12
     DESIGN = 20
 
 

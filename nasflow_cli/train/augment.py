@@ -1,6 +1,11 @@
-"""Random changes of training images, by index arithmetic where the images lie. Touches no label, keeps no state."""
+"""Random changes of training images, by arithmetic where the images lie. Keeps no state.
+
+A label is touched by `mix` alone, which says how much of it is another's.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,18 +14,58 @@ from nasflow_cli.core.config import AugmentConfig
 
 
 def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Change each image on its own: mirror it, shift it over black, blank a square.
+    """Change each image on its own: its colours, mirror it, shift it over black, blank a square.
 
     `images` is (n, channels, height, width) in raw units of 0..255, of any number type; type, device and memory format
     are kept, and the input is left as it is. With nothing switched on the same tensor is returned. What is drawn
     depends on the generator's seed and on n alone; it is drawn on the generator's device.
     """
     result = images
+    if config.colour:
+        result = _recolour(result, config.colour, generator)
     if config.flip or config.crop:
         result = _move(result, config, generator)
     if config.cutout:
         result = _cut_out(result, config.cutout, generator)
     return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixed:
+    """Blended images, float32 in raw units. Each is `share` (n,) itself, with its label, and the rest another's."""
+
+    images: Tensor
+    share: Tensor
+    others: Tensor
+    """Labels of the other images, (n,)."""
+
+
+def mix(images: Tensor, labels: Tensor, share: Tensor, generator: torch.Generator) -> Mixed:
+    """Blend each image with one of the same batch, which may be itself (mixup, Zhang et al. 2018)."""
+    order = torch.randperm(len(images), generator=generator, device=generator.device).to(images.device)
+    pixels = images.float()
+    return Mixed(
+        images=_like(torch.lerp(pixels[order], pixels, share[:, None, None, None]), images),
+        share=share,
+        others=labels[order],
+    )
+
+
+_GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
+
+
+def _recolour(images: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Scale brightness, then the distance to the image's mean grey, then to each pixel's own grey; clip at the end."""
+    factors = torch.rand((3, len(images), 1, 1, 1), generator=generator, device=generator.device).to(images.device)
+    brightness, contrast, saturation = 1.0 + most * (2.0 * factors - 1.0)
+    weights = torch.tensor(_GREY, device=images.device).view(1, 3, 1, 1)
+    pixels = images.float() * brightness
+    mean = (pixels * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    pixels = mean + contrast * (pixels - mean)
+    grey = (pixels * weights).sum(1, keepdim=True)
+    pixels = (grey + saturation * (pixels - grey)).clamp_(0.0, 255.0)
+    return _like((pixels if images.is_floating_point() else pixels.round_()).to(images.dtype), images)
 
 
 def _move(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Splits, load_splits
-from nasflow_cli.train.epochs import Training, go_on, log, recorded_epochs, train_epochs
+from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
 from nasflow_cli.train.protocol import Assignment, Report
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 
@@ -65,19 +65,9 @@ class ChildTrainer:
         """
         self.data()
         notes: list[str] = []
-        try:
-            return self._train(assignment, should_stop, notes)
-        except torch.cuda.OutOfMemoryError as error:
-            notes.append(f"the device had too little memory ({error}): the gradient is summed over half batches")
-            log(notes[-1])
-        # Not in the handler: what was raised holds the tensors of the first try.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return self._train(assignment, should_stop, notes, parts=2)
+        return in_parts(lambda parts: self._train(assignment, should_stop, notes, parts), notes)
 
-    def _train(
-        self, assignment: Assignment, should_stop: Callable[[], bool], notes: list[str], parts: int = 1
-    ) -> Report:
+    def _train(self, assignment: Assignment, should_stop: Callable[[], bool], notes: list[str], parts: int) -> Report:
         data = self.data()
         graph = self.space.graph(assignment.architecture)
         shape, classes = data.splits.input_shape, data.splits.num_classes

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from nasflow_cli.core.config import AugmentConfig
 from nasflow_cli.core.interrupt import Interrupted
@@ -19,6 +22,8 @@ from nasflow_cli.store.files import make_directory, open_lines, write_whole
 from nasflow_cli.store.run_directory import TrialDirectory
 from nasflow_cli.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from nasflow_cli.train.trainer import Images, Trainer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,22 @@ def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, Tria
         notes.append(f"{'; '.join(lost)}; {source}")
     log("\n".join([*lost, source]))
     return epochs
+
+
+def in_parts(train: Callable[[int], T], notes: list[str]) -> T:
+    """Call `train` with whole batches (1 part) and, when the device has too little memory, once more with halves.
+
+    A device's OutOfMemoryError is raised when halves do not fit either.
+    """
+    try:
+        return train(1)
+    except torch.cuda.OutOfMemoryError as error:
+        notes.append(f"the device had too little memory ({error}): the gradient is summed over half batches")
+        log(notes[-1])
+    # Not in the handler: what was raised holds the tensors of the first try.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return train(2)
 
 
 def train_epochs(

@@ -27,7 +27,7 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child, table
 from nasflow_cli.train.data import Labelled, Splits, load_splits
-from nasflow_cli.train.epochs import Training, go_on, recorded_epochs, train_epochs
+from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 
 REGISTERED = (child, table)
@@ -81,12 +81,20 @@ class FinalTrainer:
         if self._data is None:
             splits = load_splits(self.config.data_section)
             self._data = splits, Images.on(self.device, _joined(splits.train, splits.validation))
-        splits, train = self._data
+        data = self._data
+        # The notes are in the log as well, which is where they are looked for.
+        return in_parts(lambda parts: self._train(assignment, should_stop, data, parts), [])
+
+    def _train(
+        self, assignment: FinalAssignment, should_stop: Callable[[], bool], data: tuple[Splits, Images], parts: int
+    ) -> dict[str, Any]:
+        splits, train = data
         graph = self.space.graph(assignment.architecture)
         shape, classes = splits.input_shape, splits.num_classes
         network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
         normalise = Normalise(splits, self.device)
         trainer = Trainer(network, self.config.training, normalise, assignment.seed, self.device)
+        trainer.parts = parts
         training = Training(
             key=assignment.key,
             seed=assignment.seed,

@@ -12,15 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nasflow_cli.core.config import AugmentConfig, TrainingConfig
-from nasflow_cli.core.seeds import Purpose, derived_seed
+from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.trial import ErrorKind
-from nasflow_cli.train.augment import augment
+from nasflow_cli.train.augment import augment, mix
 from nasflow_cli.train.checkpoint import CheckpointError, flatten_optimizer, restore_optimizer
 from nasflow_cli.train.data import Labelled, Splits
+
+Targets = tuple[Tensor, ...]
+"""Labels (n,); of mixed images their own labels, those of the others, and the share of the first, each (n,)."""
 
 
 class DivergedError(Exception):
@@ -120,39 +124,62 @@ class Trainer:
     def epoch(self, number: int, split: Images, changes: AugmentConfig) -> float:
         """Train epoch `number` (from 0) and return the mean loss. Raises DivergedError when it is not finite."""
         self.network.train()
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
+        shuffler = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
         augmenter = torch.Generator(self.device).manual_seed(derived_seed(self.seed, number, Purpose.AUGMENT))
         torch.manual_seed(derived_seed(self.seed, number, Purpose.DROPOUT))
-        order = torch.randperm(len(split), generator=generator).to(self.device)
+        order = torch.randperm(len(split), generator=shuffler).to(self.device)
         size = min(self.recipe.batch_size, len(split))
         steps = len(split) // size
         total = torch.zeros((), device=self.device)
+        shares = self._shares(number, changes.mixup, len(split))
         for step in range(steps):
             chosen = order[step * size : (step + 1) * size]
             images = augment(split.images[chosen], changes, augmenter)
+            targets: Targets = (split.labels[chosen],)
+            if shares is not None:
+                mixed = mix(images, split.labels[chosen], shares[chosen], augmenter)
+                images, targets = mixed.images, (split.labels[chosen], mixed.others, mixed.share)
             self._set_rate(number * steps + step, steps)
-            total += self._step(self.normalise(images), split.labels[chosen], number * steps + step)
+            total += self._step(self.normalise(images), targets, number * steps + step)
         mean = float(total) / steps
         if not math.isfinite(mean):
             raise DivergedError(f"the training loss became {mean} in epoch {number + 1}")
         return mean
 
-    def _step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
+    def _shares(self, epoch: int, alpha: float, num: int) -> Tensor | None:
+        """How much of each example is its own where examples are mixed, (n,); drawn at once, for the whole epoch."""
+        if not alpha:
+            return None
+        drawn = generator(self.seed, epoch, Purpose.MIXUP).beta(alpha, alpha, num)
+        return torch.from_numpy(drawn.astype(np.float32)).to(self.device)
+
+    def _loss_of(self, outputs: Tensor, targets: Targets) -> Tensor:
+        if len(targets) == 1:
+            loss: Tensor = self._loss(outputs, *targets)
+            return loss
+        smoothing = self.recipe.label_smoothing
+        own, others = (
+            nn.functional.cross_entropy(outputs, labels, reduction="none", label_smoothing=smoothing)
+            for labels in targets[:2]
+        )
+        return torch.lerp(others, own, targets[2].to(own.dtype)).mean()
+
+    def _step(self, images: Tensor, targets: Targets, step: int) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        pairs = zip(images.chunk(self.parts), labels.chunk(self.parts), strict=True)
-        loss = reduce(torch.add, [self._add_gradient(some, wanted, len(labels)) for some, wanted in pairs])
+        parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
+        loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
         if self.recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
         self._optimizer.step()
         self._update_average(step)
         return loss
 
-    def _add_gradient(self, images: Tensor, labels: Tensor, of: int) -> Tensor:
+    def _add_gradient(self, images: Tensor, targets: Targets, of: int) -> Tensor:
         """Add the gradient of some examples `of` so many to what is there, and return their share of the mean loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            loss: Tensor = self._loss(self.network(images), labels)
-        if len(labels) < of:
-            loss = loss * (len(labels) / of)
+            loss = self._loss_of(self.network(images), targets)
+        if len(images) < of:
+            loss = loss * (len(images) / of)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 

@@ -169,6 +169,24 @@ def test_told_to_stop_it_checkpoints_at_the_end_of_the_epoch_and_goes_on_to_the_
     assert same(checkpoint(searched, assignment.trial), checkpoint(trained.run, assignment.trial))
 
 
+def test_a_device_with_too_little_memory_for_a_batch_is_given_halves(
+    searched: RunDirectory, trained: FinalTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch, parts = Trainer.epoch, []
+
+    def crowded(self: Trainer, *rest: Any) -> float:
+        parts.append(self.parts)
+        if self.parts == 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return epoch(self, *rest)
+
+    monkeypatch.setattr(Trainer, "epoch", crowded)
+    reply = FinalTrainer(trained.config, searched, torch.device("cpu"))(assignment_in(searched), lambda: False)
+
+    assert parts == [1, 2, 2, 2]
+    assert reply["epochs"] == EPOCHS
+
+
 def test_a_finished_seed_is_not_repeated(
     nasflow: Call, searched: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

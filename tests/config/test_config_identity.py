@@ -73,6 +73,8 @@ def test_where_how_and_how_long_it_runs_does_not_make_another_experiment(load, e
         "search.predictor.enabled=false",
         "search.density.samples=8",
         "training.learning_rate=1e-2",
+        "data.augment.mixup=0.2",
+        "data.augment.colour=0.2",
         "training.precision=float32",
         "data.source=npz",
         "data.split_seed=1",

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from nasflow_cli.core.config import AugmentConfig
-from nasflow_cli.train.augment import augment
+from nasflow_cli.train.augment import augment, mix
 
-EVERYTHING = AugmentConfig(flip=True, crop=2, cutout=3)
+GREY = AugmentConfig(flip=True, crop=2, cutout=3)
+EVERYTHING = AugmentConfig(flip=True, crop=2, cutout=3, colour=0.25)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -60,7 +61,8 @@ def test_what_is_not_blanked_by_a_cutout_is_as_it_was():
 
 
 @pytest.mark.parametrize(
-    "config", [EVERYTHING, AugmentConfig(flip=True), AugmentConfig(crop=2), AugmentConfig(cutout=3)]
+    "config",
+    [EVERYTHING, AugmentConfig(colour=0.5), AugmentConfig(flip=True), AugmentConfig(crop=2), AugmentConfig(cutout=3)],
 )
 def test_the_input_is_not_changed(config):
     images = numbered()
@@ -93,4 +95,47 @@ def test_contiguous_images_stay_so():
 
 
 def test_grey_images_and_a_batch_of_one_are_augmented():
-    assert augment(numbered(1, 1), EVERYTHING, seeded()).shape == (1, 1, 6, 7)
+    assert augment(numbered(1, 1), GREY, seeded()).shape == (1, 1, 6, 7)
+
+
+def test_colours_change_by_three_factors_of_each_image_within_the_bounds():
+    images = 60 + 40 * torch.rand((300, 3, 8, 8), generator=seeded(5))  # far from 0 and 255: nothing is clipped
+    changed = augment(images, AugmentConfig(colour=0.3), seeded())
+
+    def grey(pixels: torch.Tensor) -> torch.Tensor:
+        return 0.299 * pixels[:, 0] + 0.587 * pixels[:, 1] + 0.114 * pixels[:, 2]
+
+    def ratio(measure) -> torch.Tensor:
+        return measure(changed) / measure(images)
+
+    brightness = ratio(lambda pixels: grey(pixels).mean((1, 2)))
+    contrast = ratio(lambda pixels: grey(pixels).std((1, 2))) / brightness
+    saturation = ratio(lambda pixels: (pixels[:, 0] - pixels[:, 1]).std((1, 2))) / brightness / contrast
+    factors = torch.stack([brightness, contrast, saturation])
+    assert bool(((factors > 0.7 - 1e-3) & (factors < 1.3 + 1e-3)).all())
+    assert bool((factors.amin(1) < 0.75).all())
+    assert bool((factors.amax(1) > 1.25).all())
+    assert float(torch.corrcoef(factors).triu(1).abs().max()) < 0.2  # each is drawn by itself
+
+
+def test_colours_stay_within_those_of_a_pixel_and_black_is_added_after_them():
+    images = torch.randint(0, 256, (64, 3, 8, 8), generator=seeded(1), dtype=torch.uint8).clamp_(min=1)
+    changed = augment(images, AugmentConfig(colour=0.9, cutout=4), seeded())
+
+    assert changed.dtype is torch.uint8
+    assert bool((changed.float() - images.float()).abs().amax((1, 2, 3)).gt(0).all())
+    assert bool((changed == 0).all(1).flatten(1).sum(1).ge(4).all())
+
+
+def test_mixed_images_are_blends_of_two_of_the_batch_with_both_labels():
+    labels = torch.arange(12)
+    share = torch.linspace(0, 1, 12)
+    images = labels.view(12, 1, 1, 1).expand(12, 1, 2, 2).to(torch.uint8).contiguous()
+
+    mixed = mix(images, labels, share, seeded())
+
+    assert sorted(mixed.others.tolist()) == labels.tolist()
+    assert mixed.others.tolist() != labels.tolist()
+    expected = share * labels + (1 - share) * mixed.others
+    assert torch.allclose(mixed.images, expected.view(12, 1, 1, 1).expand(12, 1, 2, 2))
+    assert torch.equal(mixed.share, share)

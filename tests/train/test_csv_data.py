@@ -208,6 +208,8 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, wanted: str
         ({"ignore": ("kind",)}, "data.ignore: 'kind' is the target"),
         ({"ignore": ("height", "colour")}, "no column of {path} is left"),
         ({"augment": {"flip": True}}, "data.augment.flip: makes no sense for vectors"),
+        ({"augment": {"colour": 0.1}}, "data.augment.colour: makes no sense for vectors"),
+        ({"augment": {"mixup": 0.1}}, "data.augment.mixup: makes no sense for vectors"),
         ({"augment": {"crop": 1}}, "data.augment.crop: makes no sense for vectors"),
     ],
 )

@@ -270,6 +270,11 @@ def test_an_augmentation_that_blanks_whole_images_is_refused(key):
     assert f"data.augment.{key}: 8 pixels" in refused(ConfigError, "digits", None, augment={key: 8})
 
 
+def test_other_colours_for_grey_images_are_refused():
+    message = refused(ConfigError, "digits", None, augment={"colour": 0.1})
+    assert message.startswith("data.augment.colour: makes no sense for grey images")
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "wanted"),
     [

@@ -57,8 +57,8 @@ MISTAKES: dict[str, tuple[str, str, str]] = {
         "23:17: space.constraints.params: what a member costs is not known without images;",
     ),
     "repeats that would score the same": (
-        "rungs: [1, 9]}",
-        "rungs: [1, 9]}\n  confirm: {top: 2}",
+        "executor:",
+        "  confirm: {top: 2}\nexecutor:",
         "26:13: search.confirm.top: a table gives a network the same score each time; remove `confirm`",
     ),
     "a budget that is none": (

@@ -157,6 +157,8 @@ def _check_augment(augment: AugmentConfig, train: Labelled) -> None:
             if getattr(augment, key) != field.default:
                 raise ConfigError(f"data.augment.{key}: makes no sense for vectors, which have no pixels; remove it")
         return
+    if augment.colour and train.images.shape[1] != 3:
+        raise ConfigError("data.augment.colour: makes no sense for grey images, which have no colours; remove it")
     height, width = train.images.shape[2:]
     for key in ("crop", "cutout"):
         pixels = getattr(augment, key)
