@@ -45,7 +45,7 @@ from nasflow_cli.nets.fits import misfits
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.confirm import Confirming
-from nasflow_cli.optim.plan import planned_brackets
+from nasflow_cli.optim.plan import hyperband, planned_brackets
 from nasflow_cli.optim.proposals import NoRanker, Ranker
 from nasflow_cli.predict.ranker import GraphRanker
 from nasflow_cli.search import Observer, Optimizer, Search, Stop
@@ -96,7 +96,11 @@ def check(config: ExperimentConfig) -> Experiment:
     if not space.searched:
         raise ConfigError("space: there is nothing to search in either half; give one of its domains two values")
     if not planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials):
-        raise ConfigError(f"search.trials: {config.search.trials} trials are fewer than the first bracket needs")
+        needed = hyperband(config.search.budget)[0].num_trials
+        raise ConfigError(
+            f"search.trials: {config.search.trials} trials are fewer than the {needed} that the first bracket needs; "
+            "raise it, or lower search.budget.eta"
+        )
     splits = None if config.data is None else load_splits(config.data)
     table = None if config.table is None else Table.read(config.table)
     constraints = _constraints(config, splits)

@@ -14,7 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 from small_table import HEADER, rows, write
 
 NB201 = Path(__file__).resolve().parents[2] / "configs" / "nb201.yaml"
-FAST = ("--set", "search.trials=8", "--set", "search.pool=8", "--set", "search.predictor.enabled=false")
+FAST = (
+    *("--set", "search.trials=8", "--set", "search.budget.eta=3"),
+    *("--set", "search.pool=8", "--set", "search.predictor.enabled=false"),
+)
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -82,7 +85,7 @@ def test_the_check_shows_the_table_and_no_images(nasflow: Call) -> None:
     assert code == 0, err
     assert "15625 rows, scores at 12, 200" in out
     assert "1 structures x 15.6k operator settings" in out
-    assert "3 to epoch 12  ->  1 to epoch 200" in out
+    assert "17 to epoch 12  ->  1 to epoch 200" in out
     assert "disk" not in out
 
 

@@ -34,7 +34,7 @@ space:
     - {cell: body, width: 8}
 search:
   trials: 20
-  budget: {rungs: [1, 9]}
+  budget: {rungs: [1, 9], eta: 3}
   predictor: {steps: 2, ensemble: 2, width: 4, layers: 1, min_results: 6, min_correlation: -1.0, min_pairs: 1}
 executor: {kind: inline}
 """
