@@ -286,7 +286,7 @@ def make_optimizer(experiment: Experiment) -> Optimizer:
 def make_engine(experiment: Experiment) -> Alternating:
     """The search engine."""
     config = experiment.config
-    is_feasible = lru_cache(maxsize=100_000)(experiment.is_feasible)
+    is_feasible = lru_cache(maxsize=10_000)(experiment.is_feasible)
     ranker = make_ranker(config, experiment.space)
     return Alternating(config.search, config.seed, experiment.space, is_feasible, ranker)
 

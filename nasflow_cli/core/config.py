@@ -237,7 +237,11 @@ class SearchConfig(Section):
         "joint: one search of both. The same where one half has nothing to search.",
     )
     turn_brackets: int = Field(default=1, ge=1, description="Brackets of one search before the other takes its turn.")
-    pool: int = Field(default=32, ge=1, description="Candidates that compete for each new slot.")
+    pool: int = Field(
+        default=32,
+        ge=1,
+        description="Candidates that the predictor chooses from at first; `refinements` add as many each.",
+    )
     refinements: int = Field(
         default=3,
         ge=0,
@@ -249,7 +253,7 @@ class SearchConfig(Section):
         default=0.2,
         ge=0,
         le=1,
-        description="Share of the pool, and of the choices without the predictor, that is drawn uniformly.",
+        description="Share of the pool, and of the choices without the predictor, that is random.",
     )
     edit_fraction: float = Field(
         default=0.3, ge=0, le=1, description="Share of both that edits an elite in a place or two."

@@ -62,6 +62,9 @@ class Alternating:
         self._asked: Trial | None = None
         self._replayed: Trial | None = None
         self._exhausted = False
+        self._reopen: list[Callable[[], None]] = []
+        self._idle_at = -1
+        self._num_repeats = 0
         self._make: Callable[[Bracket, int], Architecture] = _no_slot
 
     @property
@@ -76,9 +79,23 @@ class Alternating:
         history is not one that this configuration can have produced.
         """
         self._follow(history)
-        if self._asked is None:
+        if self._asked is None and self._idle_at != len(history.events):
             self._asked = self._next(history, len(history.trials))
+            if self._asked is None:
+                self._wait(history)
+            self._reopen.clear()
         return self._asked
+
+    def _wait(self, history: History) -> None:
+        """Leave no trace of an answer that the journal will not have: a resumed search is asked other questions.
+
+        That the space is exhausted may change with the next result, by which other halves are held.
+        """
+        self._idle_at = len(history.events)
+        if any(not trial.is_repeat for trial in history.pending()):
+            self._exhausted = False
+            for reopen in self._reopen:
+                reopen()
 
     def reason(self, history: History) -> str | None:
         """Why the search is over, or None while it is not."""
@@ -104,6 +121,7 @@ class Alternating:
             self._followed += 1
             trial = history.trials[event.trial] if isinstance(event, Result) else event
             if trial.is_repeat:  # whoever asked for it proposes nothing by it
+                self._num_repeats += event is trial
                 continue
             if isinstance(event, Result):
                 self._learn(trial, event)
@@ -120,6 +138,7 @@ class Alternating:
         self._replayed = recorded
         again = self._next(history, recorded.number)
         self._replayed = None
+        self._reopen.clear()
         if again is None or replace(again, proposal=recorded.proposal) != recorded:
             raise _foreign(recorded)
 
@@ -146,7 +165,7 @@ class Alternating:
         proposals: list[Proposal] = []
 
         def new(bracket: Bracket, budget: int) -> Architecture:
-            candidate, proposal = self._new(bracket.phase, budget, history, number)
+            candidate, proposal = self._new(bracket.phase, budget, history, number - self._num_repeats)
             made.append(candidate)
             proposals.append(proposal)
             return candidate.architecture
@@ -185,7 +204,7 @@ class Alternating:
                 return bracket.next_run()
             except ExhaustedError:
                 self._exhausted = True
-                bracket.close_rung()
+                self._reopen.append(bracket.close_rung())
 
     def _open_bracket(self) -> Bracket | None:
         """Open the next bracket of the plan; every open one waits for results, and a worker has nothing to do."""

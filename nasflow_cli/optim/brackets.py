@@ -57,10 +57,20 @@ class Bracket:
         slot, configuration, budget = run
         return slot, configuration, int(budget), self.plan.budgets.index(int(budget))
 
-    def close_rung(self) -> None:
-        """Take no more new configurations at the open rung; those that it has can still be promoted."""
-        stage = self._halving.stage
-        self._halving.num_configs[stage] = self._halving.actual_num_configs[stage]
+    def close_rung(self) -> Callable[[], None]:
+        """Take no more new configurations at the open rung; those that it has can still be promoted.
+
+        Returns what opens it again, as long as nothing was promoted from it.
+        """
+        halving, stage = self._halving, self._halving.stage
+        before = halving.num_configs[stage]
+        halving.num_configs[stage] = halving.actual_num_configs[stage]
+
+        def reopen() -> None:
+            if halving.stage == stage:
+                halving.num_configs[stage] = before
+
+        return reopen
 
     def told(self, trial: Trial, configuration: Any, result: Result) -> Job:
         """Record a result; a failed trial has none in hpbandster's books. Returns hpbandster's job."""

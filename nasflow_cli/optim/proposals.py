@@ -33,6 +33,9 @@ PARENTS = 0.125
 TWICE = 0.4
 """Share of edits that change two places, so that no single step that is worse stands in the way."""
 
+ELSEWHERE = 1_000_003
+"""How far on the next point of a design is tried where one will not do: farther than any search comes."""
+
 NUM_FILLS = 8
 """Proposals of the other search from which slots are filled that the held half does not name."""
 
@@ -251,7 +254,8 @@ class Proposer:
     ) -> Iterator[Callable[[], _Draw]]:
         """Draws in the order in which they are tried, each made only when it is.
 
-        Random ones are the points of an even design from as many on as networks are known: those known are passed over.
+        Random ones are points of an even design, a point a network that is known; where that one will not do, points
+        that no other network has tried.
         """
         fills = self._fills(phase, rng)
         kind = rng.random() - self.config.random_fraction
@@ -261,8 +265,8 @@ class Proposer:
         elif kind >= 0:
             for half in self.searches[phase].propose(NUM_SINGLES, rng):
                 yield partial(self._completed, phase, half, "density", elites, fills, rng)
-        for number in range(len(known), len(known) + HELD_ROUNDS * MIN_UNIFORM):
-            point = self.design.point(number)
+        for attempt in range(HELD_ROUNDS * MIN_UNIFORM):
+            point = self.design.point(len(known) + attempt * ELSEWHERE)
             half = {p.name: point[p.name] for p in self.space.half(phase)} if elites else point
             yield partial(self._completed, phase, half, "random", elites, fills, rng)
         for _ in range((MAX_ROUNDS - HELD_ROUNDS) * MIN_UNIFORM):
@@ -297,7 +301,7 @@ class Proposer:
         other = _OTHER.get(phase)
         held = part(elites[int(rng.integers(len(elites)))], other) if elites and other else {}
         # Types, because True equals 1.
-        same = (source, *half.values(), *map(type, half.values()), *held.items(), *map(type, held.values()))
+        same = (phase, source, *half.values(), *map(type, half.values()), *held.items(), *map(type, held.values()))
         if same in self._drawn:
             return self._drawn[same]
         rest = _Later(lambda: {**self.space.sample_half("both", rng), **_one_of(fills(), rng)})

@@ -246,7 +246,7 @@ def fit(
         optimizer.step()  # changes nothing where there are no gradients
         schedule.step()
     latest = slice(-MEASURED_RESULTS, None)
-    values = _values(networks.eval(), graphs[latest], budgets[latest])
+    values = _values(networks, graphs[latest], budgets[latest])
     scores_then, budgets_then = all_scores[latest], all_budgets[latest]
     return Ensemble(networks, unseen_correlation(values, scores_then, budgets_then, without[latest], config.min_pairs))
 

@@ -138,7 +138,7 @@ class GraphRanker:
 
 
 def shown(graph: NetworkGraph) -> NetworkGraph:
-    """What the predictor is shown of a network: what it computes, or all of it where that is nothing."""
+    """What the predictor is shown of a network: what it computes, where it was kept with more than that."""
     return graph.simplified or graph
 
 

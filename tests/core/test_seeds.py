@@ -54,5 +54,6 @@ def test_the_number_of_each_purpose_is_part_of_every_run() -> None:
         "FEASIBLE": 9,
         "SURVEY": 10,
         "FINAL": 11,
+        "MIXUP": 12,
         "DESIGN": 20,
     }
