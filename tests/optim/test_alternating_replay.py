@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_search import OPERATORS_ALONE, RANGED, ROOMY, TINY, Chooser, optimizer, play
+from toy_search import OPERATORS_ALONE, RANGED, ROOMY, TINY, Chooser, optimizer, outcome, play
 
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.optim.alternating import Alternating
+from nasflow_cli.optim.proposals import Candidate, ExhaustedError
 
 SPACES: dict[str, dict[str, Any]] = {
     **{"roomy": ROOMY, "ranked": ROOMY, "ranged": RANGED, "tiny": TINY, "tiny, ranked": TINY},
@@ -63,6 +64,44 @@ def test_from_any_cut_the_rest_is_proposed_as_it_was(run: tuple[str, int, int], 
 
     assert resumed.ask(history) is None
     assert resumed.reason(history) == optimizer_reason(space, uncut)
+
+
+def exhausted(*_: object) -> Candidate:
+    """No draw is new."""
+    raise ExhaustedError
+
+
+def test_that_nothing_is_left_to_propose_is_found_anew_with_the_next_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, history = engine_of("roomy"), History()
+    first = live.ask(history)
+    assert first is not None
+    history.asked(first)
+    with monkeypatch.context() as patched:
+        patched.setattr(live.proposer, "one", exhausted)
+        assert live.ask(history) is None
+        assert live.reason(history) is None
+    assert live.ask(history) is None  # the question has not changed
+    history.told(outcome(first))
+
+    second = live.ask(history)
+
+    assert second is not None
+    assert second == engine_of("roomy").ask(history)
+    assert second.parent is None
+
+
+def test_once_nothing_is_left_and_nothing_runs_the_search_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, history = engine_of("roomy"), History()
+    first = live.ask(history)
+    assert first is not None
+    history.asked(first)
+    history.told(outcome(first))
+    monkeypatch.setattr(live.proposer, "one", exhausted)
+
+    after = play(live, history=history)
+
+    assert {trial.slot for trial in after.trials} == {first.slot}  # it may still be promoted
+    assert live.reason(after) == "the space has no more members to propose"
 
 
 def optimizer_reason(space: str, history: History) -> str | None:

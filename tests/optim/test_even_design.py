@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import pytest
 from toy_search import RANGED, ROOMY, optimizer, play, space_of
 
+from nasflow_cli.core.architecture import Value
+from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.optim.design import STRETCHES, EvenDesign
 
@@ -62,16 +63,31 @@ def test_a_search_begins_with_the_points_of_its_design() -> None:
         assert any(values.items() <= point.items() for point in points)
 
 
-def test_what_is_known_is_passed_over() -> None:
-    engine = optimizer(seed=3)
-    design, known = engine.proposer.design, set[str]()
-    taken = []
-    for number in range(12):
-        candidate = engine.proposer.one("structure", [], known, generator(0, number, Purpose.PROPOSAL))
-        assert candidate.key not in known
-        known.add(candidate.key)
-        taken.append(candidate)
+def narrow(graph: NetworkGraph) -> bool:
+    """About one member in four."""
+    widths = [node.width for block in graph.blocks for node in block.cell.nodes]
+    return graph.is_connected and (widths[0], widths[-1]) == (8, 16)
 
-    stem = Counter(candidate.architecture.structure["stem.width"] for candidate in taken)
-    assert abs(stem[8] - stem[16]) <= 4
-    assert np.unique([design.point(number)["stem.width"] for number in range(2)]).tolist() == [8, 16]
+
+def test_each_network_has_a_point_of_its_own_and_where_that_will_not_do_points_that_no_other_has_tried() -> None:
+    made = optimizer(seed=3, random_fraction=1.0, edit_fraction=0.0).proposer
+    made.is_feasible = narrow
+    known: set[str] = set()
+    tried: list[set[int]] = []
+    point = made.design.point
+    own = 0
+    for number in range(24):
+        tried.append(set())
+
+        def noted(at: int, to: set[int] = tried[-1]) -> dict[str, Value]:
+            to.add(at)
+            return point(at)
+
+        made.design.point = noted  # type: ignore[method-assign]
+        candidate = made.one("both", [], known, generator(0, number, Purpose.PROPOSAL))
+        known.add(candidate.key)
+        own += len(tried[-1]) == 1
+        assert number in tried[-1]
+
+    assert 2 <= own <= 12
+    assert sum(map(len, tried)) == len(set().union(*tried)) > 40
