@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from toy_search import TINY, outcome, play, search_config, space_of
+from toy_search import TINY, play, search_config
 from toy_search import optimizer as engine_of
 
 from nasflow_cli.core.trial import History, Result, Trial
@@ -166,6 +166,4 @@ def test_a_space_with_fewer_members_confirms_those_it_has() -> None:
     history = play(engine)
 
     full = {trial.key for trial in history.trials if trial.budget == 9 and not trial.is_repeat}
-    assert space_of(TINY).size("structure") == 2
     assert {trial.key for trial in repeats_of(history)} == full
-    assert outcome(history.trials[0]).score is not None

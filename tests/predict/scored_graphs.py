@@ -114,7 +114,7 @@ def candidates(count: int, seed: int, space: SearchSpace = SPACE) -> list[Candid
     return list(found.values())
 
 
-def trial_of(number: int, candidate: Candidate, budget: int = 1, predicted: float | None = None) -> Trial:
+def trial_of(number: int, candidate: Candidate, budget: int = 1) -> Trial:
     """A trial of a candidate."""
     return Trial(
         number=number,
@@ -128,7 +128,7 @@ def trial_of(number: int, candidate: Candidate, budget: int = 1, predicted: floa
         rung=0,
         slot=(0, 0, number),
         parent=None,
-        proposal=Proposal(source="random", predicted=predicted),
+        proposal=Proposal(source="random"),
     )
 
 
@@ -136,14 +136,12 @@ def history_of(
     pool: Sequence[Candidate],
     *,
     budgets: Sequence[int] | None = None,
-    predicted: Sequence[float | None] | None = None,
     scores: Sequence[float | None] | None = None,
 ) -> History:
     """Each candidate trained and told, one after the other; a score of None is a failure."""
     history = History()
     for number, candidate in enumerate(pool):
-        said = predicted[number] if predicted else None
-        history.asked(trial_of(number, candidate, budgets[number] if budgets else 1, said))
+        history.asked(trial_of(number, candidate, budgets[number] if budgets else 1))
         score = merit(candidate.graph) if scores is None else scores[number]
         error: dict[str, Any] = {} if score is not None else {"error": "boom", "error_kind": "exception"}
         history.told(Result(trial=number, score=score, **error))

@@ -52,7 +52,7 @@ def test_what_can_be_learned_is_trusted_and_noise_is_not() -> None:
 
 def test_everything_bypasses_it_when_that_is_wished_for() -> None:
     ranker = GraphRanker(SMALL.model_copy(update={"bypass": 1.0, "min_correlation": -1.0}), 0, SPACE)
-    history = history_of(KNOWN[:9], predicted=TRUE[:9])
+    history = history_of(KNOWN[:9])
 
     outlook = ranker.outlook(history, 9)
 
@@ -62,7 +62,7 @@ def test_everything_bypasses_it_when_that_is_wished_for() -> None:
 
 def test_slots_are_decided_by_different_members_of_the_ensemble() -> None:
     config = SMALL.model_copy(update={"bypass": 0.0, "ensemble": 4})
-    ranker, history = GraphRanker(config, 0, SPACE), history_of(KNOWN[:9], predicted=TRUE[:9])
+    ranker, history = GraphRanker(config, 0, SPACE), history_of(KNOWN[:9])
     pool = candidates(40, seed=5)
 
     chosen = {int(ranker.merits(pool, 1, history, number).argmax()) for number in range(9, 39)}
