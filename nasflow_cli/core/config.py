@@ -256,7 +256,7 @@ class SearchConfig(Section):
         description="Share of the pool, and of the choices without the predictor, that is random.",
     )
     edit_fraction: float = Field(
-        default=0.3, ge=0, le=1, description="Share of both that edits an elite in a place or two."
+        default=0.0, ge=0, le=1, description="Share of both that edits an elite in a place or two."
     )
     density: DensityConfig = DensityConfig()
     predictor: PredictorConfig = PredictorConfig()

@@ -76,6 +76,7 @@ QUICK: dict[str, Any] = {
     "trials": 40,
     "budget": {"min": 1, "max": 9, "eta": 3},
     "pool": 8,
+    "edit_fraction": 0.3,
     "density": {"samples": 16, "min_points": 4},
 }
 
