@@ -73,7 +73,7 @@ JARGON = re.compile(
         ("min: 1, max: 9", "min: 9, max: 1", "e.yaml:17:3: search.budget: min (9) is above max (1)"),
         (
             "trials: 9",
-            "trials: 9\n  random_fraction: 0.8",
+            "trials: 9\n  random_fraction: 0.8\n  edit_fraction: 0.3",
             "e.yaml:15:1: search: random_fraction and edit_fraction are",
         ),
         ("search:\n", "search:\n  predictor: []\n", "e.yaml:16:3: search.predictor: input should be an object, not []"),
