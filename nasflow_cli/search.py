@@ -153,7 +153,7 @@ class Search:
             remove_leftovers(self.run.trial(result.trial).root)
         self.observer.told(self.history.trials[result.trial], result, self.history)
         self._checkpoints.add(result.trial)
-        if result.score is not None:
+        if result.score is not None and not self.history.trials[result.trial].is_repeat:
             self._best = heapq.nsmallest(self.keep_best, [*self._best, self.history.searched()[-1]], key=best_first)
         self._drop_checkpoints()
         if len(self.history.results) % max(1, len(self.history.results) // 50) == 0:  # ever rarer: linear in all

@@ -19,17 +19,27 @@ SIGNALS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM, signal.SIGU
 
 @contextmanager
 def heeded(stop: Stop) -> Iterator[None]:
-    """First signal: wind down. Second: leave now; the workers end with the block around this one."""
+    """First signal: wind down. Second: leave now; the workers end with the block around this one.
+
+    Signals are counted: a stop that something else has wished for is not hastened by the first.
+    """
+    codes: list[int] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        code = SIGNALS[signal.Signals(number)]
-        if stop.why is not None:
-            sys.exit(code)
-        stop.why, stop.exit_code = f"{signal.Signals(number).name} received", code
+        codes.append(SIGNALS[signal.Signals(number)])
+        if len(codes) > 1:
+            # Not SystemExit: inside a task of this process that would be the task's failure.
+            raise KeyboardInterrupt
+        if stop.why is None:
+            stop.why, stop.exit_code = f"{signal.Signals(number).name} received", codes[0]
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
+    except KeyboardInterrupt:
+        if len(codes) < 2:
+            raise
+        sys.exit(codes[-1])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -25,12 +25,15 @@ ErrorKind = Literal["exception", "nan", "memory", "timeout", "worker", "checkpoi
 """What ended a trial. `disk` is never told of one: no trial is to blame for it, and the search stops."""
 
 
+_LARGEST = sys.float_info.max
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """How a trial came to be proposed, so that a reader can check each claim that the method makes.
 
-    `ranked` counts the candidates that competed for the slot. `correlation` is Kendall's tau between what the
-    predictor had said of earlier trials before they ran and what they then scored; None while too few are known.
+    `ranked` counts the candidates that competed for the slot. `correlation` is Kendall's tau between scores and what a
+    member of the predictor's ensemble says of results that it has left out; None while too few are known.
     `fitted_on` counts the results that the predictor had learned from. `filtered` tells whether it made the choice,
     and `why` gives the reason in a word: `predictor`, `bypass`, `untrusted`, `cold`, `off`, `promotion` or `confirm`.
     """
@@ -149,8 +152,13 @@ class Result:
             raise ValueError("a result has either a score or an error")
         if (self.error is None) != (self.error_kind is None):
             raise ValueError("an error has a kind, and only an error has one")
-        if self.score is not None and not math.isfinite(self.score):
-            raise ValueError(f"a score is a finite number, not {self.score}")
+        if self.score is not None:
+            _check_number("a score", self.score)
+        if type(self.epochs) is not int:
+            raise ValueError(f"the epochs of a result are a whole number, not {self.epochs!r}")
+        for name in ("seconds", "started", "finished"):
+            _check_number(name, getattr(self, name))
+        _check_metrics(self.metrics)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain value that the journal holds."""
@@ -164,6 +172,19 @@ class Result:
         """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError when it is something else."""
         known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         return cls(**{**known, "notes": tuple(known.get("notes", ()))})
+
+
+def _check_metrics(metrics: object) -> None:
+    if not isinstance(metrics, Mapping):
+        raise ValueError(f"metrics are numbers by name, not {metrics!r}")  # noqa: TRY004
+    for name, value in metrics.items():
+        _check_number(name, value)
+
+
+def _check_number(name: str, value: object) -> None:
+    # Comparing, unlike math.isfinite, also answers for a whole number that is too large for a float.
+    if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"{name} is a finite number, not {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ test split). Refuses to choose between seeds by that score: whoever needs one ne
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,7 +28,8 @@ class FinalResult:
 
     `number` counts the seeds from 0, `seed` is the number that training draws from. `test_accuracy` is a share of 1,
     losses are mean cross-entropies in nats, `num_train` counts training and validation examples, `gpu` tells whether a
-    GPU did the arithmetic, `seconds` is wall time of the worker since it last started.
+    GPU did the arithmetic, `seconds` is wall time of the worker since it last started. `notes` say what went wrong on
+    the way and was mended, one line each.
     """
 
     trial: int
@@ -44,14 +46,20 @@ class FinalResult:
     flops: int
     gpu: bool
     seconds: float
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("test_accuracy", "test_loss", "train_loss", "seconds"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is a finite number, not {getattr(self, name)}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain value that the file holds."""
-        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FinalResult:
-        """Read what `to_json` wrote. Raises KeyError, TypeError or ValueError when it is something else."""
+        """Read what `to_json` wrote. Raises KeyError, OverflowError, TypeError or ValueError for something else."""
         if value["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema version {value['schema_version']!r} is not {SCHEMA_VERSION}")
         kinds: dict[str, Any] = {
@@ -59,8 +67,9 @@ class FinalResult:
             "gpu": bool,
             **dict.fromkeys(("test_accuracy", "test_loss", "train_loss", "seconds"), float),
         }
-        given = {field.name: value[field.name] for field in fields(cls)}
-        return cls(**{name: kinds.get(name, int)(entry) for name, entry in given.items()})
+        given = {field.name: value[field.name] for field in fields(cls) if field.name != "notes"}
+        notes = tuple(map(str, value.get("notes", ())))
+        return cls(**{name: kinds.get(name, int)(entry) for name, entry in given.items()}, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,7 @@ def read_result(path: Path) -> FinalResult | None:
         return FinalResult.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RunDirectoryError(
             f"{path} is damaged ({error}); delete it, and `nasflow train` makes it again from the checkpoint beside it"
         ) from error

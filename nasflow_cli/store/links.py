@@ -23,7 +23,10 @@ def refuse_links(run: RunDirectory) -> None:
     for folder in (run.predictor, run.hpbandster, run.trials, run.final):
         # A trial's folder is looked into as well: there are thousands, so that no file of them costs a call of its own.
         for inside in _folders_in(str(folder)):
-            _folders_in(inside)
+            deeper = _folders_in(inside)
+            if folder == run.final:  # a folder a training, and in it one a seed
+                for seed in deeper:
+                    _folders_in(seed)
 
 
 def _folders_in(folder: str) -> list[str]:

@@ -55,6 +55,12 @@ def failed(number: int) -> Result:
         ({"score": 1.0, "error_kind": "nan"}, "only an error has one"),
         ({"score": math.nan}, "a score is a finite number, not nan"),
         ({"score": math.inf}, "a score is a finite number, not inf"),
+        ({"score": 10**400}, "a score is a finite number, not 1000"),
+        ({"score": 1.0, "metrics": [1]}, "metrics are numbers by name"),
+        ({"score": 1.0, "metrics": {"loss": "low"}}, "loss is a finite number, not 'low'"),
+        ({"score": 1.0, "metrics": {"loss": math.nan}}, "loss is a finite number, not nan"),
+        ({"score": 1.0, "epochs": "3"}, "the epochs of a result are a whole number, not '3'"),
+        *(({"score": 1.0, name: None}, f"{name} is a finite number") for name in ("seconds", "started", "finished")),
     ],
 )
 def test_a_result_is_either_a_finite_score_or_an_error_with_its_kind(fields: dict[str, Any], says: str) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,15 @@ def test_what_was_written_is_read_by_trial_epochs_and_seed(run: RunDirectory) ->
     assert found[1].results[0].gpu
 
 
+def test_a_result_of_before_there_were_notes_has_none(run: RunDirectory) -> None:
+    path = run.final_training(3, 9, 1).result
+    value = json.loads(path.read_text())
+    del value["notes"]
+    path.write_text(json.dumps(value))
+
+    assert [result.notes for result in final_trainings(run)[0].results] == [(), ()]
+
+
 def test_mean_and_spread_are_over_the_seeds_and_one_seed_has_no_spread(run: RunDirectory) -> None:
     two, one, _ = final_trainings(run)
 
@@ -58,7 +69,14 @@ def test_the_longest_training_of_a_network_counts_whatever_it_scored(run: RunDir
     assert longest_of(final_trainings(run), "c") is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 2}', "[1]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{}", '{"schema_version": 2}', "[1]", "[" * 100_000),
+        *(json.dumps({**RESULT.to_json(), name: value}) for name in ("params", "test_loss") for value in (inf, nan)),
+    ],
+    ids=range(9),
+)
 def test_a_damaged_result_is_named(run: RunDirectory, content: str) -> None:
     path = run.final_training(3, 9, 1).result
     path.write_text(content)
