@@ -49,7 +49,7 @@ from nasflow_cli.optim.plan import hyperband, planned_brackets
 from nasflow_cli.optim.proposals import NoRanker, Ranker
 from nasflow_cli.predict.ranker import GraphRanker
 from nasflow_cli.search import Observer, Optimizer, Search, Stop
-from nasflow_cli.store.files import make_directory, write_whole
+from nasflow_cli.store.files import leftovers, make_directory, write_whole
 from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history_of, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
@@ -221,17 +221,24 @@ def new_run(experiment: Experiment, source: Path, run_directory: Path | None) ->
         run = create_run_directory(Path(config.runs), config.name, datetime.now(timezone.utc))
     else:
         run = RunDirectory(run_directory)
-        if run.journal.exists() or run.resolved_config.exists():
+        if run.journal.exists():
             return run
-        if run_directory.exists() and (not run_directory.is_dir() or any(run_directory.iterdir())):
+        known = run.resolved_config.exists()
+        if not known and run_directory.exists() and not (run_directory.is_dir() and _is_empty(run_directory)):
             raise ConfigError(
                 f"{run_directory} is no run directory, and not an empty folder; name another with --run-dir"
             )
         make_directory(run_directory)
-    write_whole(run.config, source.read_bytes())
+    # First what a run is known by, so that the same command goes on wherever this is killed.
     write_whole(run.resolved_config, _absolute(config).to_yaml())
+    write_whole(run.config, source.read_bytes())
     write_whole(run.environment, json.dumps(environment(), indent=2) + "\n")
     return run
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is in a folder but what a killed write left there."""
+    return not {entry.name for entry in folder.iterdir()} - {entry.name for entry in leftovers(folder)}
 
 
 def _absolute(config: ExperimentConfig) -> ExperimentConfig:
@@ -326,6 +333,7 @@ def open_search(
         journal, events = Journal.resume(run.journal)
         stack.enter_context(journal)
         _check_identity(config, run, events)
+        _keep(run, _absolute(config))
         if not events:
             header = JournalHeader(
                 nasflow_version=nasflow_cli.__version__, config_sha256=config.identity(), started=time.time()
@@ -351,6 +359,13 @@ def is_finished(run: RunDirectory) -> bool:
     """Whether the journal says that the search is over."""
     events = read_events(run.journal) if run.journal.exists() else []
     return bool(events) and events[-1]["event"] == "finished"
+
+
+def _keep(run: RunDirectory, config: ExperimentConfig) -> None:
+    """Write the configuration that a run goes on with where it is another than before: the next `resume` reads it."""
+    text = config.to_yaml()
+    if not run.resolved_config.exists() or run.resolved_config.read_bytes() != text.encode("utf-8", "backslashreplace"):
+        write_whole(run.resolved_config, text)
 
 
 def _check_identity(config: ExperimentConfig, run: RunDirectory, events: list[dict[str, Any]]) -> None:

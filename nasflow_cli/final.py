@@ -25,8 +25,8 @@ from nasflow_cli.execute import local as _local
 from nasflow_cli.execute.clock import steady
 from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Outcome, Slot, Task
-from nasflow_cli.search import POLL_S, Stop, result_of
-from nasflow_cli.store.files import make_directory
+from nasflow_cli.search import POLL_S, Stop, result_of, take
+from nasflow_cli.store.files import make_directory, remove_leftovers
 from nasflow_cli.store.final_results import FinalResult, FinalTraining, read_result, write_result
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.links import refuse_links
@@ -124,7 +124,7 @@ def train(
 ) -> Trained:
     """Train every seed that has no result yet; `tell` hears of each that ends. Stops early when `stop` says so.
 
-    Raises RunDirectoryError when the run is locked, or a result is damaged.
+    Raises RunDirectoryError when the run is locked, a result is damaged, or a worker could not write.
     """
     refuse_links(run)
     with RunLock(run.lock):
@@ -203,23 +203,25 @@ class _Live:
                 return
             if self.stop.why is not None:
                 self.tell(f"stopping: {self.stop.why}; waiting for {len(executor.running)} to checkpoint")
-                for outcome in executor.stop(self.plan.config.executor.grace_s):
-                    self._take(outcome)
+                self._take(executor.stop(self.plan.config.executor.grace_s))
                 return
-            for outcome in executor.collect(POLL_S):
-                self._take(outcome)
+            self._take(executor.collect(POLL_S))
             if self.stop.why is None and self.out_of_time():
                 self.stop.why, self.stop.exit_code = "the time limit is reached", EXIT_STOPPED_EARLY
 
     def _submit(self, executor: Executor, number: int) -> None:
         place = self.run.final_training(self.plan.trial.number, self.plan.epochs, number)
         make_directory(place.root)
+        remove_leftovers(place.root)
         executor.submit(Task(number=number, payload=self.plan.assignment(number).to_json(), log=place.log))
 
-    def _take(self, outcome: Outcome) -> None:
-        if outcome.interrupted:
-            return
+    def _take(self, outcomes: Sequence[Outcome]) -> None:
+        take(outcomes, self._end, what="seed", go_on="nasflow train")
+
+    def _end(self, outcome: Outcome) -> None:
         number, result = outcome.number, result_of(outcome)
+        for note in result.notes:
+            self.tell(f"seed {number}: {note}")
         if result.score is None:
             log = self.run.final_training(self.plan.trial.number, self.plan.epochs, number).log
             self.failed[number] = f"{result.error}"
@@ -246,4 +248,5 @@ class _Live:
             flops=int(metrics["flops"]),
             gpu=bool(metrics["gpu"]),
             seconds=result.seconds,
+            notes=result.notes,
         )

@@ -132,18 +132,7 @@ class Search:
         self.observer.asked(trial)
 
     def _take(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell what there is to tell. Raises RunDirectoryError when a worker could not write: no trial is to blame."""
-        unwritten: list[str] = []
-        for outcome in outcomes:
-            if outcome.failure is not None and outcome.failure.kind == "disk":
-                unwritten.append(f"trial {outcome.number}: {outcome.failure.message}")
-            elif not outcome.interrupted:
-                self._tell(outcome)
-        if unwritten:
-            raise RunDirectoryError(
-                "what could not be written stopped the search, and is no fault of a trial: this one counts as not yet "
-                f"run; mend the cause, then `nasflow resume` goes on ({'; '.join(unwritten)})"
-            )
+        take(outcomes, self._tell, what="trial", go_on="nasflow resume")
 
     def _tell(self, outcome: Outcome) -> None:
         result = result_of(outcome)
@@ -181,6 +170,24 @@ class Search:
     def _write_derived(self) -> None:
         write_leaderboard(self.run, self.history)
         write_hpbandster_files(self.run, self.history)
+
+
+def take(outcomes: Sequence[Outcome], tell: Callable[[Outcome], None], *, what: str, go_on: str) -> None:
+    """Tell of every outcome that ended, well or not; `what` is a trial or a seed, `go_on` the command that goes on.
+
+    Raises RunDirectoryError, after that, when a worker could not write: no trial is to blame for it.
+    """
+    unwritten: list[str] = []
+    for outcome in outcomes:
+        if outcome.failure is not None and outcome.failure.kind == "disk":
+            unwritten.append(f"{what} {outcome.number}: {outcome.failure.message}")
+        elif not outcome.interrupted:
+            tell(outcome)
+    if unwritten:
+        raise RunDirectoryError(
+            f"what could not be written stopped the work, and is no fault of a {what}: this one counts as not yet run; "
+            f"mend the cause, then `{go_on}` goes on ({'; '.join(unwritten)})"
+        )
 
 
 def result_of(outcome: Outcome) -> Result:

@@ -106,6 +106,8 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
 
 
 def _planned(directory: RunDirectory) -> int | None:
+    from pydantic import ValidationError  # noqa: PLC0415
+
     from nasflow_cli.core.config import SearchConfig  # noqa: PLC0415
     from nasflow_cli.core.load import read_yaml  # noqa: PLC0415
     from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
@@ -113,7 +115,14 @@ def _planned(directory: RunDirectory) -> int | None:
     if not directory.resolved_config.exists():
         return None
     section = read_yaml(directory.resolved_config).data.get("search")
-    return num_planned(SearchConfig.model_validate_json(json.dumps(section)))
+    try:
+        return num_planned(SearchConfig.model_validate_json(json.dumps(section)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, ("search", *first["loc"])))
+        raise ConfigError(
+            f"{directory.resolved_config}: {where}: {first['msg']}; put back what nasflow wrote there"
+        ) from error
 
 
 def _trial_json(trial: Trial, result: Result | None) -> dict[str, Any]:

@@ -42,8 +42,9 @@ class Confirming:
         return f"{reason}, and the best {confirmed if confirmed > 1 else 'one'} confirmed"
 
     def wanted_checkpoints(self, history: History) -> set[int]:
-        """What the engine wants, and the best networks: any of them may turn out to be the winner."""
-        best = {standing.trial.number for standing in self._best(history)}
+        """What the engine wants, and the best networks: any may turn out to be the winner, and one leads already."""
+        leader = history.leader()
+        best = {standing.trial.number for standing in (*self._best(history), *([leader] if leader else []))}
         return self.engine.wanted_checkpoints(history) | best
 
     def _best(self, history: History) -> list[Standing]:

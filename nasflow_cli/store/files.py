@@ -62,9 +62,14 @@ def write_whole(path: Path, data: bytes | str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def leftovers(directory: Path) -> list[Path]:
+    """What a killed `write_whole` left in a directory."""
+    return list(directory.glob(".nasflow-*.tmp"))
+
+
 def remove_leftovers(directory: Path) -> None:
     """Remove what a killed `write_whole` left in a directory, in which nobody may be writing now."""
-    for path in directory.glob(".nasflow-*.tmp"):
+    for path in leftovers(directory):
         with contextlib.suppress(OSError):
             path.unlink()
 

@@ -75,11 +75,6 @@ class Journal:
         self._descriptor: int | None = descriptor
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
-        """Open for appending; see `resume`."""
-        return cls.resume(path)[0]
-
-    @classmethod
     def resume(cls, path: Path) -> tuple[Journal, list[dict[str, Any]]]:
         """Open for appending, with the events that are there; make a missing file and cut a torn last line.
 
@@ -127,7 +122,7 @@ class Journal:
             _write_all(self._descriptor, line)
             os.fsync(self._descriptor)
         except OSError as error:
-            # If even this fails the line stays torn, and the next `open` cuts it.
+            # If even this fails the line stays torn, and the next `resume` cuts it.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, length)
                 os.fsync(self._descriptor)

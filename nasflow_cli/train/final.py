@@ -73,7 +73,7 @@ class FinalTrainer:
         self._data: tuple[Splits, Images] | None = None
 
     def __call__(self, assignment: FinalAssignment, should_stop: Callable[[], bool]) -> dict[str, Any]:
-        """Train and test. Returns `score` (test accuracy), `epochs` and `metrics`.
+        """Train and test. Returns `score` (test accuracy), `epochs`, `metrics` and `notes` (what was mended).
 
         Called again after anything that ended it, it goes on from its checkpoint and returns the same (on the CPU).
         Raises Interrupted at the end of an epoch when told to stop, DivergedError.
@@ -82,11 +82,17 @@ class FinalTrainer:
             splits = load_splits(self.config.data_section)
             self._data = splits, Images.on(self.device, _joined(splits.train, splits.validation))
         data = self._data
-        # The notes are in the log as well, which is where they are looked for.
-        return in_parts(lambda parts: self._train(assignment, should_stop, data, parts), [])
+        notes: list[str] = []
+        reply = in_parts(lambda parts: self._train(assignment, should_stop, data, parts, notes), notes)
+        return {**reply, "notes": notes}
 
     def _train(
-        self, assignment: FinalAssignment, should_stop: Callable[[], bool], data: tuple[Splits, Images], parts: int
+        self,
+        assignment: FinalAssignment,
+        should_stop: Callable[[], bool],
+        data: tuple[Splits, Images],
+        parts: int,
+        notes: list[str],
     ) -> dict[str, Any]:
         splits, train = data
         graph = self.space.graph(assignment.architecture)
@@ -102,7 +108,7 @@ class FinalTrainer:
             files=self.run.final_training(assignment.trial, assignment.epochs, assignment.number),
             checkpoint_every_s=self.config.training.checkpoint_every_s,
         )
-        start = go_on(trainer, training, [("its checkpoint", training.files)], notes=[])
+        start = go_on(trainer, training, [("its checkpoint", training.files)], notes=notes)
         train_epochs(trainer, training, start, (train, self.config.data_section.augment), should_stop)
         score = trainer.evaluate(Images.on(self.device, splits.test))
         about = cost(graph, shape, classes)

@@ -13,6 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 from small_table import HEADER, rows, write
 
+from nasflow_cli import assemble
+from nasflow_cli.execute.protocol import Outcome
+from nasflow_cli.search import Search
+
 NB201 = Path(__file__).resolve().parents[2] / "configs" / "nb201.yaml"
 FAST = (
     *("--set", "search.trials=8", "--set", "search.budget.eta=3"),
@@ -20,6 +24,10 @@ FAST = (
 )
 
 Call = Callable[..., tuple[int, str, str]]
+
+
+class KilledError(BaseException):
+    """Stands for a process that dies at this moment: nothing catches it."""
 
 
 @pytest.fixture
@@ -67,6 +75,65 @@ def test_a_run_over_a_table_goes_on_from_anywhere(
     assert code == 0, err
     events = [json.loads(line) for line in (searched / "journal.jsonl").read_text().splitlines()]
     assert len([event for event in events if event["event"] == "told"]) == 12
+
+
+def test_a_search_that_was_given_more_trials_and_killed_is_gone_on_with_by_a_plain_resume(
+    nasflow: Call, searched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = Search._tell
+
+    def dying(self: Search, outcome: Outcome) -> None:
+        if len(self.history.results) == 10:
+            raise KilledError
+        tell(self, outcome)
+
+    monkeypatch.setattr(Search, "_tell", dying)
+    with pytest.raises(KilledError):
+        nasflow("resume", searched, "--set", "search.trials=12")
+    monkeypatch.setattr(Search, "_tell", tell)
+
+    assert nasflow("resume", searched)[0] == 0
+
+    assert json.loads(nasflow("status", searched, "--json")[1])["trials"]["scored"] == 12
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_run_directory_that_was_left_half_made_is_gone_on_with_by_the_same_command(
+    nasflow: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    done: list[Path] = []
+    write_whole = assemble.write_whole
+
+    def dying(path: Path, data: bytes | str) -> None:
+        if len(done) == written:
+            (path.parent / ".nasflow-00.tmp").write_text("half")
+            raise KilledError
+        write_whole(path, data)
+        done.append(path)
+
+    command = ("search", NB201, *FAST, "--run-dir", tmp_path / "run")
+    monkeypatch.setattr(assemble, "write_whole", dying)
+    with pytest.raises(KilledError):
+        nasflow(*command)
+    monkeypatch.setattr(assemble, "write_whole", write_whole)
+
+    code, _, err = nasflow(*command)
+
+    assert code == 0, err
+    made = {path.name for path in (tmp_path / "run").iterdir()}
+    assert made >= {"config.yaml", "config.resolved.yaml", "environment.json", "journal.jsonl"}
+    assert ".nasflow-00.tmp" not in made
+
+
+def test_a_damaged_configuration_of_a_run_is_one_message_of_status(nasflow: Call, searched: Path) -> None:
+    resolved = searched / "config.resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("  trials: 8\n", "  trials: many\n"))
+
+    code, out, err = nasflow("status", searched)
+
+    assert (code, out) == (2, "")
+    assert f"{resolved}: search.trials: Input should be a valid integer" in err
+    assert "Traceback" not in err
 
 
 def test_a_run_over_a_table_has_nothing_to_export_and_nothing_to_train_on(nasflow: Call, searched: Path) -> None:

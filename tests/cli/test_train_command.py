@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny import write_config
 
 from nasflow_cli import assemble
 from nasflow_cli import final as final_module
+from nasflow_cli.core.architecture import Architecture
+from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.core.seeds import Purpose, derived_seed
+from nasflow_cli.core.trial import Proposal, Trial
+from nasflow_cli.execute.inline import InlineExecutor
+from nasflow_cli.execute.protocol import Handler
 from nasflow_cli.nets.builder import build
+from nasflow_cli.search import Stop
+from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
@@ -185,6 +195,50 @@ def test_a_device_with_too_little_memory_for_a_batch_is_given_halves(
 
     assert parts == [1, 2, 2, 2]
     assert reply["epochs"] == EPOCHS
+    assert ["half batches" in note for note in reply["notes"]] == [True]
+
+
+def trained_by(handler: Handler, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The final training of one seed of a trial, with this in the place of its worker. Returns what was said."""
+    (folder / "run" / "final" / "trial0-epochs1" / "seed0").mkdir(parents=True)
+    monkeypatch.setattr(final_module, "_executor", lambda run, plan: InlineExecutor(lambda: handler, time.monotonic))
+    trial = Trial(
+        **{"number": 0, "architecture": Architecture(structure={}, operators={}), "key": "a", "budget": 1, "seed": 0},
+        **{"phase": "structure", "turn": 0, "bracket": 0, "rung": 0, "slot": (0, 0, 0), "parent": None},
+        proposal=Proposal(source="random"),
+    )
+    config = assemble.load(write_config(folder / "tiny.yaml"), [])
+    plan = final_module.Plan(config=config, trial=trial, epochs=1, num_seeds=1, num_train=1)
+    said: list[str] = []
+    final_module.train(RunDirectory(folder / "run"), plan, said.append, Stop())
+    return said
+
+
+def test_a_full_disk_stops_it_and_is_no_failure_of_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunDirectoryError, match=r"no fault of a seed.*`nasflow train` goes on \(seed 0: OSError"):
+        trained_by(full, tmp_path, monkeypatch)
+
+
+def test_what_was_mended_on_the_way_is_said_and_kept_and_what_a_kill_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "run" / "final" / "trial0-epochs1" / "seed0" / ".nasflow-00.tmp"
+
+    def mended(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
+        assert not left.exists()
+        names = ("test_loss", "train_loss", "num_train", "num_test", "params", "flops", "gpu")
+        return {"score": 0.5, "epochs": 1, "metrics": dict.fromkeys(names, 1), "notes": ["half batches"]}
+
+    monkeypatch.setattr(final_module, "make_directory", lambda root: left.write_text("half"))
+    said = trained_by(mended, tmp_path, monkeypatch)
+
+    assert said[0] == "seed 0: half batches"
+    (training,) = final_trainings(RunDirectory(tmp_path / "run"))
+    assert training.results[0].notes == ("half batches",)
+    assert training.to_json()["seeds"][0]["notes"] == ["half batches"]
 
 
 def test_a_finished_seed_is_not_repeated(

@@ -66,7 +66,7 @@ def make_run(root: Path) -> RunDirectory:
     write_whole(run.environment, json.dumps({"devices": ["cpu"]}))
     architecture = SearchSpace(config.space, operation_facts()).sample(np.random.default_rng(2))
     child = ChildTrainer(config, run, torch.device("cpu"))
-    with Journal.open(run.journal) as journal:
+    with Journal.resume(run.journal)[0] as journal:
         journal.append(JournalHeader(nasflow_version="0", config_sha256="0", started=1.0).to_json())
         for number in (0, 1):
             trial = Trial(

@@ -134,6 +134,14 @@ def test_the_checkpoints_of_all_that_may_win_are_kept() -> None:
     assert not any(history.trials[number].is_repeat for number in engine.wanted_checkpoints(history))
 
 
+def test_the_leader_keeps_its_checkpoint_when_repeats_are_wanted_no_more() -> None:
+    history = play(confirming())
+    leader = history.leader()
+
+    assert leader is not None
+    assert leader.trial.number in confirming(confirm={"top": 0}).wanted_checkpoints(history)
+
+
 def test_the_engine_learns_nothing_from_repeats() -> None:
     engine = confirming()
     history = play(engine, until=40)

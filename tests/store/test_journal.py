@@ -19,7 +19,7 @@ EVENTS = [HEADER.to_json(), {"event": "asked", "name": "é\u2028\n"}, {"event": 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     path = tmp_path / "journal.jsonl"
-    with Journal.open(path) as writer:
+    with Journal.resume(path)[0] as writer:
         for event in EVENTS:
             writer.append(event)
     return path
@@ -39,7 +39,7 @@ def test_each_event_is_one_compact_line_in_the_order_of_its_fields(journal: Path
 
 
 def test_a_journal_opened_again_is_appended_to(journal: Path) -> None:
-    with Journal.open(journal) as writer:
+    with Journal.resume(journal)[0] as writer:
         writer.append({"event": "finished"})
     assert [event["event"] for event in read_events(journal)] == ["run", "asked", "told", "finished"]
 
@@ -50,7 +50,7 @@ def test_a_journal_not_yet_begun_has_no_events(tmp_path: Path) -> None:
 
 def test_an_event_is_synced_before_append_returns(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = []
-    with Journal.open(journal) as writer:
+    with Journal.resume(journal)[0] as writer:
         monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
         writer.append({"event": "finished"})
     assert synced == [journal.stat().st_size]
@@ -59,7 +59,7 @@ def test_an_event_is_synced_before_append_returns(journal: Path, monkeypatch: py
 def test_appended_events_survive_a_kill_of_the_writer(tmp_path: Path) -> None:
     program = (
         "import os, sys, pathlib; from nasflow_cli.store.journal import Journal\n"
-        "journal = Journal.open(pathlib.Path(sys.argv[1]))\n"
+        "journal = Journal.resume(pathlib.Path(sys.argv[1]))[0]\n"
         "journal.append({'event': 'a'}); journal.append({'event': 'b'}); os.kill(os.getpid(), 9)"
     )
     ended = subprocess.run([sys.executable, "-c", program, tmp_path / "journal.jsonl"], check=False)
@@ -79,14 +79,14 @@ def test_the_writer_cuts_a_torn_last_line_wherever_it_tore(journal: Path) -> Non
     data = journal.read_bytes()
     for length in range(len(data)):
         journal.write_bytes(data[:length])
-        with Journal.open(journal) as writer:
+        with Journal.resume(journal)[0] as writer:
             writer.append({"event": "finished"})
         assert read_events(journal) == [*EVENTS[: data[:length].count(b"\n")], {"event": "finished"}]
 
 
 def test_a_last_line_that_is_whole_but_for_its_newline_is_torn(journal: Path) -> None:
     journal.write_bytes(journal.read_bytes()[:-1])
-    Journal.open(journal).close()
+    Journal.resume(journal)[0].close()
     assert read_events(journal) == EVENTS[:2]
 
 
@@ -119,7 +119,7 @@ def test_the_writer_refuses_a_bad_line_and_leaves_the_file(journal: Path) -> Non
     damaged = b"bad\n" + journal.read_bytes() + b'{"torn'
     journal.write_bytes(damaged)
     with pytest.raises(RunDirectoryError, match=r"journal\.jsonl:1: "):
-        Journal.open(journal)
+        Journal.resume(journal)[0]
     assert journal.read_bytes() == damaged
 
 
@@ -133,7 +133,7 @@ def test_the_command_in_the_message_mends_the_journal(journal: Path) -> None:
 
 def test_a_failed_append_leaves_what_was_there_and_says_how_to_go_on(journal: Path, file_size_limit) -> None:
     before = journal.read_bytes()
-    writer = Journal.open(journal)
+    writer = Journal.resume(journal)[0]
     limit = file_size_limit(len(before) + 5)
     with limit, pytest.raises(RunDirectoryError, match=r"the disk is full.*nasflow resume"):
         writer.append({"event": "finished"})
@@ -141,7 +141,7 @@ def test_a_failed_append_leaves_what_was_there_and_says_how_to_go_on(journal: Pa
 
 
 def test_after_a_failed_append_the_journal_takes_no_more(journal: Path, file_size_limit) -> None:
-    writer = Journal.open(journal)
+    writer = Journal.resume(journal)[0]
     with file_size_limit(1), pytest.raises(RunDirectoryError):
         writer.append({"event": "finished"})
     with pytest.raises(ValueError, match="is closed"):
@@ -151,21 +151,21 @@ def test_after_a_failed_append_the_journal_takes_no_more(journal: Path, file_siz
 @pytest.mark.parametrize("event", [{"trial": 1}, {"event": "told", "score": float("nan")}])
 def test_an_impossible_event_is_refused_and_nothing_is_written(journal: Path, event: dict[str, object]) -> None:
     before = journal.read_bytes()
-    with Journal.open(journal) as writer, pytest.raises(ValueError, match=r"event|JSON"):
+    with Journal.resume(journal)[0] as writer, pytest.raises(ValueError, match=r"event|JSON"):
         writer.append(event)
     assert journal.read_bytes() == before
 
 
 def test_an_error_text_with_a_lone_surrogate_comes_back_as_it_was(journal: Path) -> None:
     event = {"event": "told", "error": "no such file: 'caf\udce9'"}
-    with Journal.open(journal) as writer:
+    with Journal.resume(journal)[0] as writer:
         writer.append(event)
     assert read_events(journal)[-1] == event
 
 
 def test_a_journal_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot write .*journal\.jsonl"):
-        Journal.open(tmp_path / "absent" / "journal.jsonl")
+        Journal.resume(tmp_path / "absent" / "journal.jsonl")[0]
 
 
 def test_a_journal_that_cannot_be_read_is_named(tmp_path: Path) -> None:
