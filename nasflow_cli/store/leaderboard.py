@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -73,7 +72,7 @@ def leaderboard_rows(history: History) -> list[Row]:
             phase=standing.trial.phase,
             structure=standing.trial.architecture.structure,
             operators=standing.trial.architecture.operators,
-            metrics={name: value for name, value in standing.result.metrics.items() if math.isfinite(value)},
+            metrics=dict(standing.result.metrics),
         )
         for rank, standing in enumerate(standings(history.scored()), start=1)
     ]
@@ -106,7 +105,7 @@ def write_leaderboard(run: RunDirectory, history: History) -> None:
 
 def _count(result: Result, name: str) -> int | None:
     value = result.metrics.get(name)
-    return int(value) if value is not None and math.isfinite(value) else None
+    return None if value is None else int(value)
 
 
 def _paid_seconds(history: History, trial: Trial) -> float:
