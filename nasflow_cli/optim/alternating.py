@@ -67,11 +67,6 @@ class Alternating:
         self._num_repeats = 0
         self._make: Callable[[Bracket, int], Architecture] = _no_slot
 
-    @property
-    def num_planned(self) -> int:
-        """Trials of all the brackets that fit into the budget."""
-        return sum(plan.num_trials for _, plan in self._plan)
-
     def ask(self, history: History) -> Trial | None:
         """The next trial, or None: the search is over, or only results can tell what is next.
 

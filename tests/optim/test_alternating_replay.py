@@ -12,6 +12,7 @@ from toy_search import OPERATORS_ALONE, RANGED, ROOMY, TINY, Chooser, optimizer,
 
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.optim.alternating import Alternating
+from nasflow_cli.optim.plan import num_planned
 from nasflow_cli.optim.proposals import Candidate, ExhaustedError
 
 SPACES: dict[str, dict[str, Any]] = {
@@ -130,7 +131,7 @@ def test_more_trials_later_go_on_from_the_same_history(workers: int) -> None:
     history = play(engine, history=short, workers=workers)
 
     assert num_events < len(history.events)
-    assert len(history.trials) == engine.num_planned
+    assert len(history.trials) == num_planned(engine.config)
     again = optimizer(trials=60)
     assert again.ask(history) is None
     assert again.reason(history) == "all brackets are finished"

@@ -25,7 +25,7 @@ from toy_search import (
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Proposal, Trial
 from nasflow_cli.optim.alternating import Alternating
-from nasflow_cli.optim.plan import hyperband
+from nasflow_cli.optim.plan import hyperband, num_planned
 from nasflow_cli.optim.proposals import NoRanker, Outlook, Ranker
 
 
@@ -57,7 +57,7 @@ def played(scene: str) -> tuple[Alternating, History]:
 def test_a_search_runs_its_whole_plan_whatever_happens(scene: str) -> None:
     engine, history = played(scene)
 
-    assert len(history.trials) == engine.num_planned == 40
+    assert len(history.trials) == num_planned(engine.config) == 40
     assert not history.pending()
     assert engine.ask(history) is None
     assert engine.reason(history) == "all brackets are finished"
@@ -84,7 +84,7 @@ def test_a_half_with_nothing_to_search_takes_no_turns(space: dict[str, Any], pha
 
     history = play(engine)
 
-    assert len(history.trials) == engine.num_planned == 40
+    assert len(history.trials) == num_planned(engine.config) == 40
     assert [trial.phase for trial in history.trials] == [phase] * 40
     assert sorted({trial.turn for trial in history.trials}) == list(range(6))
     assert {trial.proposal.source for trial in history.trials} == {"random", "density", "edit", "promotion"}
@@ -98,7 +98,7 @@ def test_a_joint_search_is_one_search_of_both_halves() -> None:
     history = play(engine)
 
     assert {trial.phase for trial in history.trials} == {"both"}
-    assert len(history.trials) == engine.num_planned == 40
+    assert len(history.trials) == num_planned(engine.config) == 40
     assert list(engine.searches) == ["both"]
     assert engine.searches["both"].num_results == len({trial.slot for trial in history.trials})
     assert {trial.proposal.source for trial in history.trials} >= {"random", "density", "promotion"}
@@ -306,7 +306,7 @@ def test_two_structures_do_not_end_a_search_of_many_operators() -> None:
 
     history = play(engine)
 
-    assert len(history.trials) == engine.num_planned
+    assert len(history.trials) == num_planned(engine.config)
     assert engine.reason(history) == "all brackets are finished"
 
 
