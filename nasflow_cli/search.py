@@ -154,6 +154,7 @@ class Search:
         wanted.update(trial.number for trial, _ in self._best)
         for number in self._checkpoints - wanted:
             remove(self.run.trial(number).checkpoint)
+            remove(self.run.trial(number).stem)
         self._checkpoints &= wanted
 
     def _wind_down(self, why: str) -> None:

@@ -275,11 +275,18 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=128, ge=1)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.1, gt=0)
+    schedule: Literal["constant", "decay", "cosine"] = Field(
+        default="constant",
+        description="constant: the rate stays, and averaged weights are scored. decay: it falls to 0 over the last "
+        "`decay_fraction` of each rung, and a promoted child goes on from where it was still high. cosine: it falls to "
+        "0 over the largest budget, and a smaller rung is scored on the way.",
+    )
+    decay_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of a rung's epochs over which `decay` lowers the rate."
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
-    warmup_epochs: float = Field(
-        default=1.0, ge=0, description="Epochs over which the rate rises to its constant value."
-    )
+    warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs over which the rate rises to its full value.")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     gradient_clip: float | None = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.99, ge=0, lt=1, description="Decay of the averaged weights that are scored; 0: none.")
@@ -346,6 +353,9 @@ class ExperimentConfig(Section):
         for operational in ("trials", "time_limit_s", "confirm"):
             value["search"].pop(operational)
         value["training"].pop("checkpoint_every_s")
+        if value["training"]["schedule"] == "constant":  # as it was before there was a choice
+            value["training"].pop("schedule")
+            value["training"].pop("decay_fraction")
         for name in ("colour", "mixup"):  # younger than the first runs, which are without them
             if value["data"] is not None and not value["data"]["augment"][name]:
                 value["data"]["augment"].pop(name)

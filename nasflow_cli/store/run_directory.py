@@ -44,8 +44,13 @@ class TrialDirectory:
 
     @property
     def checkpoint(self) -> Path:
-        """The weights that a promoted trial goes on from."""
+        """The weights that are scored and handed over; a promoted trial goes on from them where there is no stem."""
         return self.root / "checkpoint.safetensors"
+
+    @property
+    def stem(self) -> Path:
+        """The weights from before the rate was lowered for the trial's end; a promoted trial goes on from them."""
+        return self.root / "stem.safetensors"
 
     @property
     def result(self) -> Path:

@@ -32,18 +32,28 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A child after `epoch` epochs. `key` and `seed` tell which child."""
+    """A child after `epoch` epochs. `key` and `seed` tell which child.
+
+    `annealed` says that the rate has been lowered for the end of its rung: no longer training goes on from there.
+    """
 
     key: str
     seed: int
     epoch: int
+    annealed: bool = False
     tensors: Mapping[str, Tensor]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file whole; the previous one stays until the new one is complete."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    about = {"key": checkpoint.key, "seed": checkpoint.seed, "epoch": checkpoint.epoch, "crc32": _checksum(tensors)}
+    about = {
+        "key": checkpoint.key,
+        "seed": checkpoint.seed,
+        "epoch": checkpoint.epoch,
+        "annealed": checkpoint.annealed,
+        "crc32": _checksum(tensors),
+    }
     make_directory(path.parent)
     write_whole(path, save(tensors, metadata={"nasflow": json.dumps(about)}))
 
@@ -64,7 +74,8 @@ def load_checkpoint(path: Path, key: str, seed: int, budget: int | None = None) 
         raise CheckpointError(f"{path} is damaged: its checksum is not that of what it holds")
     if budget is not None and about["epoch"] > budget:
         raise CheckpointError(f"{path} is of epoch {about['epoch']}, past the budget of {budget}")
-    return Checkpoint(key=key, seed=seed, epoch=about["epoch"], tensors=tensors)
+    annealed = about.get("annealed") is True
+    return Checkpoint(key=key, seed=seed, epoch=about["epoch"], annealed=annealed, tensors=tensors)
 
 
 def _about(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Splits, load_splits
 from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
 from nasflow_cli.train.protocol import Assignment, Report
+from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 
 
@@ -77,7 +78,9 @@ class ChildTrainer:
         training = Training(
             key=assignment.key,
             seed=assignment.seed,
-            budget=assignment.budget,
+            schedule=Schedule(
+                recipe=self.config.training, budget=assignment.budget, horizon=self.config.search.budget.max
+            ),
             files=self.run.trial(assignment.number),
             checkpoint_every_s=self.config.training.checkpoint_every_s,
         )

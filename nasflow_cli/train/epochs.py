@@ -21,6 +21,7 @@ from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.store.files import make_directory, open_lines, write_whole
 from nasflow_cli.store.run_directory import TrialDirectory
 from nasflow_cli.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Images, Trainer
 
 T = TypeVar("T")
@@ -28,11 +29,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """One training: which network (`key`) from which `seed`, to which epoch (`budget`), and where its files lie."""
+    """One training: which network (`key`) from which `seed`, by which schedule, and where its files lie."""
 
     key: str
     seed: int
-    budget: int
+    schedule: Schedule
     files: TrialDirectory
     checkpoint_every_s: float
 
@@ -46,7 +47,7 @@ def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, Tria
     epochs, source = 0, "starting from fresh weights"
     for name, files in places:
         try:
-            checkpoint = load_checkpoint(files.checkpoint, training.key, training.seed, training.budget)
+            checkpoint = _begun(training, files)
             trainer.restore(checkpoint.tensors)
         except CheckpointError as error:
             if files.checkpoint.exists() or files != training.files:
@@ -58,6 +59,18 @@ def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, Tria
         notes.append(f"{'; '.join(lost)}; {source}")
     log("\n".join([*lost, source]))
     return epochs
+
+
+def _begun(training: Training, files: TrialDirectory) -> Checkpoint:
+    """What a training goes on from in a folder: its own last epoch, or the stem that another has in common with it."""
+    own = files == training.files
+    path = files.stem if not own and files.stem.exists() else files.checkpoint
+    checkpoint = load_checkpoint(path, training.key, training.seed, training.schedule.budget)
+    if checkpoint.annealed and not own:
+        raise CheckpointError(f"{path.name} is at the end of its schedule, and {files.stem.name} is not there")
+    if checkpoint.epoch > training.schedule.stem and not own:
+        raise CheckpointError(f"{path.name} is of epoch {checkpoint.epoch}, past what it has in common with this one")
+    return checkpoint
 
 
 def in_parts(train: Callable[[int], T], notes: list[str]) -> T:
@@ -92,16 +105,18 @@ def train_epochs(
     _keep_first(files.metrics, start)
     saved = time.monotonic()
     with open_lines(files.metrics) as metrics:
-        for number in range(start, training.budget):
+        for number in range(start, training.schedule.budget):
             began = time.monotonic()
-            loss = trainer.epoch(number, *data)
+            loss = trainer.epoch(number, *data, training.schedule.rate)
             now = time.monotonic()
             line = {"epoch": number + 1, "train_loss": loss, "seconds": round(now - began, 4)}
             metrics.write(json.dumps(line) + "\n")
             metrics.flush()
-            last, stop = number + 1 == training.budget, should_stop()
+            last, stop = number + 1 == training.schedule.budget, should_stop()
+            if number + 1 == training.schedule.stem and training.schedule.leaves_stem:
+                _save(trainer, training, number + 1, files.stem)
             if last or stop or now - saved >= training.checkpoint_every_s:
-                _save(trainer, training, number + 1)
+                _save(trainer, training, number + 1, files.checkpoint)
                 saved = now
             if stop and not last:
                 raise Interrupted(f"stopped after epoch {number + 1}")
@@ -112,9 +127,15 @@ def recorded_epochs(files: TrialDirectory) -> list[dict[str, float]]:
     return _lines(files.metrics)
 
 
-def _save(trainer: Trainer, training: Training, epoch: int) -> None:
-    checkpoint = Checkpoint(key=training.key, seed=training.seed, epoch=epoch, tensors=trainer.tensors())
-    save_checkpoint(training.files.checkpoint, checkpoint)
+def _save(trainer: Trainer, training: Training, epoch: int, path: Path) -> None:
+    checkpoint = Checkpoint(
+        key=training.key,
+        seed=training.seed,
+        epoch=epoch,
+        annealed=epoch > training.schedule.stem,
+        tensors=trainer.tensors(),
+    )
+    save_checkpoint(path, checkpoint)
 
 
 def _keep_first(path: Path, epochs: int) -> None:

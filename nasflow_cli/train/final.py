@@ -28,6 +28,7 @@ from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child, table
 from nasflow_cli.train.data import Labelled, Splits, load_splits
 from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
+from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 
 REGISTERED = (child, table)
@@ -104,7 +105,7 @@ class FinalTrainer:
         training = Training(
             key=assignment.key,
             seed=assignment.seed,
-            budget=assignment.epochs,
+            schedule=Schedule(recipe=self.config.training, budget=assignment.epochs, horizon=assignment.epochs),
             files=self.run.final_training(assignment.trial, assignment.epochs, assignment.number),
             checkpoint_every_s=self.config.training.checkpoint_every_s,
         )

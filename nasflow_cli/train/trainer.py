@@ -1,8 +1,8 @@
 """The training loop of one child. One class, no subclasses; no host synchronisation inside an epoch.
 
 Everything random in an epoch is drawn from (seed, epoch, purpose), so a child that goes on from a checkpoint does what
-it would have done uninterrupted. The rate is constant after its warm-up and what is scored is a moving average of the
-weights, so that every rung is an end and a beginning at once.
+it would have done uninterrupted. The rate of each step is given (see `schedule`); what is scored is a moving average of
+the weights.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.train.augment import augment, mix
 from nasflow_cli.train.checkpoint import CheckpointError, flatten_optimizer, restore_optimizer
 from nasflow_cli.train.data import Labelled, Splits
+from nasflow_cli.train.schedule import Rate
 
 Targets = tuple[Tensor, ...]
 """Labels (n,); of mixed images their own labels, those of the others, and the share of the first, each (n,)."""
@@ -121,8 +122,11 @@ class Trainer:
             fused=True,
         )
 
-    def epoch(self, number: int, split: Images, changes: AugmentConfig) -> float:
-        """Train epoch `number` (from 0) and return the mean loss. Raises DivergedError when it is not finite."""
+    def epoch(self, number: int, split: Images, changes: AugmentConfig, rate: Rate) -> float:
+        """Train epoch `number` (from 0) and return the mean loss. Raises DivergedError when it is not finite.
+
+        `rate` gives the learning rate of each step.
+        """
         self.network.train()
         shuffler = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
         augmenter = torch.Generator(self.device).manual_seed(derived_seed(self.seed, number, Purpose.AUGMENT))
@@ -139,7 +143,7 @@ class Trainer:
             if shares is not None:
                 mixed = mix(images, split.labels[chosen], shares[chosen], augmenter)
                 images, targets = mixed.images, (split.labels[chosen], mixed.others, mixed.share)
-            self._set_rate(number * steps + step, steps)
+            self._set_rate(rate(number + (step + 0.5) / steps))
             total += self._step(self.normalise(images), targets, number * steps + step)
         mean = float(total) / steps
         if not math.isfinite(mean):
@@ -190,9 +194,7 @@ class Trainer:
         live = self._live()
         torch._foreach_lerp_(list(self._average.values()), [live[name] for name in self._names], 1.0 - decay)
 
-    def _set_rate(self, step: int, steps_per_epoch: int) -> None:
-        warmup = self.recipe.warmup_epochs * steps_per_epoch
-        rate = self.recipe.learning_rate * min(1.0, (step + 1) / max(warmup, 1.0))
+    def _set_rate(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 

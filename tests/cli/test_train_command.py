@@ -35,6 +35,7 @@ from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Labelled
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
+from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Images, Normalise, Trainer, scored_weights
 
 Call = Callable[..., tuple[int, str, str]]
@@ -124,8 +125,9 @@ def test_it_trains_on_all_but_the_test_split_and_scores_the_last_epoch_on_that(
         images=np.concatenate([splits.train.images, splits.validation.images]),
         labels=np.concatenate([splits.train.labels, splits.validation.labels]),
     )
+    rate = Schedule(recipe=recipe, budget=EPOCHS, horizon=EPOCHS).rate
     for number in range(EPOCHS):
-        by_hand.epoch(number, Images.on(cpu, both), experiment.config.data_section.augment)
+        by_hand.epoch(number, Images.on(cpu, both), experiment.config.data_section.augment, rate)
 
     assert code == 0
     left = scored_weights(checkpoint(searched, trial.number))

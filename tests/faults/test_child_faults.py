@@ -108,7 +108,7 @@ def test_half_batches_add_up_to_the_gradient_of_the_whole_batch() -> None:
         network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
         trainer = Trainer(network, TrainingConfig(batch_size=20), Normalise(splits, cpu), 3, cpu)
         trainer.parts = parts
-        loss = trainer.epoch(0, Images.on(cpu, split), AugmentConfig())
+        loss = trainer.epoch(0, Images.on(cpu, split), AugmentConfig(), lambda _: 0.1)
         trained.append((loss, network.state_dict()))
 
     assert trained[0][0] == pytest.approx(trained[1][0], rel=1e-6)

@@ -27,6 +27,7 @@ from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.checkpoint import CheckpointError, load_checkpoint
 from nasflow_cli.train.child import ChildTrainer
 from nasflow_cli.train.protocol import Assignment
+from nasflow_cli.train.schedule import Rate
 from nasflow_cli.train.trainer import Images, Trainer
 
 PACKAGE = Path(nasflow_cli.__file__).parent
@@ -195,19 +196,18 @@ def test_invariant_7_a_promoted_childs_weights_are_those_of_one_training(
 ) -> None:
     config_path, directory = finished
     history = history_in(directory)
-    kept = [
-        trial
-        for trial in history.trials
-        if trial.parent is not None and RunDirectory(directory).trial(trial.number).checkpoint.exists()
-    ]
-    trial = kept[0]
-    evaluator = ChildTrainer(assemble.load(config_path, []), RunDirectory(tmp_path), torch.device("cpu"))
-    assignment = Assignment.of(trial, (trial.number,))
-    report = evaluator(assignment, lambda: False)
+    trial = next(trial for trial in history.trials if trial.parent is not None)
+    assert trial.parent is not None
+    config, cpu = assemble.load(config_path, []), torch.device("cpu")
+    once, twice = RunDirectory(tmp_path / "once"), RunDirectory(tmp_path / "twice")
+    report = ChildTrainer(config, once, cpu)(Assignment.of(trial, (trial.number,)), lambda: False)
+    promoted = ChildTrainer(config, twice, cpu)
+    promoted(Assignment.of(history.trials[trial.parent], (trial.parent,)), lambda: False)
+    again = promoted(Assignment.of(trial, (trial.number, trial.parent)), lambda: False)
 
-    assert report.score == history.results[trial.number].score
-    one = load_file(RunDirectory(tmp_path).trial(trial.number).checkpoint)
-    other = load_file(RunDirectory(directory).trial(trial.number).checkpoint)
+    assert report.score == again.score == history.results[trial.number].score
+    assert again.epochs < report.epochs
+    one, other = (load_file(run.trial(trial.number).checkpoint) for run in (once, twice))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -220,10 +220,10 @@ def test_invariant_7_a_child_that_is_killed_in_an_epoch_has_the_epoch_before(
     evaluator = ChildTrainer(config, RunDirectory(tmp_path), torch.device("cpu"))
     train = Trainer.epoch
 
-    def dies_in_the_third(trainer: Trainer, number: int, split: Images, changes: AugmentConfig) -> float:
+    def dies_in_the_third(trainer: Trainer, number: int, split: Images, changes: AugmentConfig, rate: Rate) -> float:
         if number == 2:
             raise CrashError
-        return train(trainer, number, split, changes)
+        return train(trainer, number, split, changes, rate)
 
     monkeypatch.setattr(Trainer, "epoch", dies_in_the_third)
     with pytest.raises(CrashError):

@@ -13,6 +13,10 @@ from nasflow_cli.train.trainer import Images, Normalise, Trainer
 CPU = torch.device("cpu")
 
 
+def steady(_: float) -> float:
+    return 0.1
+
+
 @pytest.fixture(scope="module")
 def digits() -> tuple[Images, Normalise]:
     splits = load_splits(DataConfig(source="digits", train_limit=100))
@@ -59,7 +63,7 @@ def test_a_batch_in_parts_has_the_loss_of_the_whole_batch(digits: tuple[Images, 
     whole, parted = trainer(digits[1]), trainer(digits[1])
     parted.parts = 3
 
-    losses = [each.epoch(0, digits[0], AugmentConfig(mixup=0.4)) for each in (whole, parted)]
+    losses = [each.epoch(0, digits[0], AugmentConfig(mixup=0.4), steady) for each in (whole, parted)]
 
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
@@ -71,13 +75,13 @@ def test_a_network_trained_on_blends_goes_on_from_its_checkpoint_to_the_same_wei
     changes = AugmentConfig(mixup=0.4)
     whole, begun, resumed, plain = (trainer(normalise) for _ in range(4))
     for number in range(4):
-        whole.epoch(number, train, changes)
-        plain.epoch(number, train, AugmentConfig())
+        whole.epoch(number, train, changes, steady)
+        plain.epoch(number, train, AugmentConfig(), steady)
         if number < 2:
-            begun.epoch(number, train, changes)
+            begun.epoch(number, train, changes, steady)
     resumed.restore(begun.tensors())
     for number in (2, 3):
-        resumed.epoch(number, train, changes)
+        resumed.epoch(number, train, changes, steady)
 
     assert all(torch.equal(whole.tensors()[name], value) for name, value in resumed.tensors().items())
     assert not torch.equal(whole.tensors()["model.1.weight"], plain.tensors()["model.1.weight"])
