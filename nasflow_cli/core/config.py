@@ -105,6 +105,12 @@ class DataConfig(Section):
     augment: AugmentConfig = AugmentConfig()
 
     @model_validator(mode="after")
+    def _mirrored(self) -> DataConfig:
+        if self.augment.flip and not DATASETS[self.source].facts.get("mirrored", True):
+            raise ValueError(f"augment.flip makes no sense for {self.source!r}: mirrored, they mean nothing; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _columns(self) -> DataConfig:
         if DATASETS[self.source].facts.get("columns"):
             return self

@@ -21,8 +21,8 @@ def test_a_whole_number_is_a_rate_as_well(load, experiment: str) -> None:
 
 
 def test_an_option_overrides_the_file(load, experiment: str) -> None:
-    config = load(experiment, "search.budget.max=27", "space.stages.1.stride=1", "data.augment.flip=true")
-    assert (config.search.budget.max, config.space.stages[1].stride, config.data.augment.flip) == (27, 1, True)
+    config = load(experiment, "search.budget.max=27", "space.stages.1.stride=1", "search.predictor.enabled=false")
+    assert (config.search.budget.max, config.space.stages[1].stride, config.search.predictor.enabled) == (27, 1, False)
 
 
 def test_an_experiment_cannot_be_changed(load, experiment: str) -> None:
@@ -76,9 +76,10 @@ def test_where_how_and_how_long_it_runs_does_not_make_another_experiment(load, e
         "data.augment.mixup=0.2",
         "data.augment.colour=0.2",
         "training.precision=float32",
+        "training.schedule=cosine",
         "data.source=npz",
         "data.split_seed=1",
-        "data.augment.flip=true",
+        "data.augment.crop=1",
         "plugins=[mine]",
     ],
 )

@@ -26,6 +26,11 @@ JARGON = re.compile(
     ("old", "new", "complaint"),
     [
         ("seed: 3", "sead: 3", "e.yaml:2:1: sead: unknown key; did you mean 'seed'?"),
+        (
+            "source: digits",
+            "source: digits\n  augment: {flip: true}",
+            "e.yaml:3:1: data: augment.flip makes no sense for 'digits'",
+        ),
         ("source: digits", "source: digits\n  split_sed: 1", "e.yaml:5:3: data.split_sed: unknown key; did you mean"),
         (
             "{cell: body, width: 16, s",

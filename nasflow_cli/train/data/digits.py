@@ -10,7 +10,7 @@ from nasflow_cli.train.data.checks import refuse
 from nasflow_cli.train.data.values import Labelled, Source
 
 
-@DATASETS.register("digits")
+@DATASETS.register("digits", mirrored=False)
 def digits(config: DataConfig) -> Source:
     """8x8 grey images in 10 classes, no test split (Alpaydin & Kaynak 1998). Raises ConfigError when given a path."""
     for key in ("path", "test_path"):
