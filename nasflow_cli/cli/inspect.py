@@ -95,6 +95,8 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
         "phase": last.phase if last else None,
         "correlation": measured[-1] if measured else None,
         "epochs": sum(result.epochs for result in history.results.values()),
+        # What the same scores would have cost if no child had gone on from a checkpoint.
+        "epochs_from_scratch": sum(trial.budget for trial, _ in history.scored()),
         "worker_seconds": round(sum(result.seconds for result in history.results.values()), 1),
         "best": None
         if best is None
@@ -138,7 +140,8 @@ def _status_text(facts: dict[str, Any]) -> str:
         f"state     {state}",
         f"trials    {trials['scored'] + trials['failed']}{planned} ended, {trials['failed']} failed, "
         f"{len(trials['pending'])} {'running' if facts['state'] == 'running' else 'unfinished'}",
-        f"paid      {facts['epochs']} epochs, {duration(facts['worker_seconds'])} of workers",
+        f"paid      {facts['epochs']} epochs ({facts['epochs_from_scratch']} if each rung began anew), "
+        f"{duration(facts['worker_seconds'])} of workers",
     ]
     if facts["turn"] is not None:
         tau = facts["correlation"]

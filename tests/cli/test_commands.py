@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import shell, start
-from tiny import timeless, write_config
+from tiny import events, timeless, write_config
 
 LOCAL = {"kind": "local", "workers": 1}
 ROW = {
@@ -129,6 +129,19 @@ def test_status_tells_how_far_a_run_is(nasflow: Call, finished: tuple[Path, Path
     assert document["trials"]["planned"] == document["trials"]["scored"] == 16
     assert document["best"]["result"]["score"] > 0
     assert "finished" in nasflow("status", finished[1])[1]
+
+
+def test_status_tells_what_was_paid_and_what_rungs_from_scratch_would_have_cost(
+    nasflow: Call, finished: tuple[Path, Path]
+) -> None:
+    document = json.loads(nasflow("status", finished[1], "--json")[1])
+    asked = [event for event in events(finished[1]) if event["event"] == "asked"]
+    promoted = [event for event in asked if event["parent"] is not None]
+
+    # Its rungs are 1 and 3 epochs: a promoted child does not repeat the first.
+    assert len(promoted) > 0
+    assert document["epochs_from_scratch"] == sum(event["budget"] for event in asked)
+    assert document["epochs"] == document["epochs_from_scratch"] - len(promoted)
 
 
 def test_show_tells_how_a_trial_came_about(nasflow: Call, finished: tuple[Path, Path]) -> None:
