@@ -31,10 +31,15 @@ def check(
 def _plan(experiment: Experiment) -> dict[str, Any]:
     from nasflow_cli import assemble  # noqa: PLC0415
     from nasflow_cli.optim.plan import num_planned, planned_brackets, planned_repeats, search_phases, turn_phase  # noqa: PLC0415
+    from nasflow_cli.train.schedule import Schedule  # noqa: PLC0415
 
     config, space = experiment.config, experiment.space
     brackets = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
     repeats = planned_repeats(config.search)
+
+    def stem(budget: int) -> int:
+        return Schedule(recipe=config.training, budget=budget, horizon=config.search.budget.max).stem
+
     low, high = experiment.cost_range or (None, None)
     # A checkpoint holds the weights, their average and one or two moments, 4 bytes each; each open rung keeps some.
     copies = 3 if config.training.optimizer == "sgd" else 4
@@ -63,7 +68,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
         "confirm": asdict(repeats),
         "trials": num_planned(config.search),
         "children": sum(plan.counts[0] for _, plan in brackets),
-        "epochs": sum(plan.num_epochs for _, plan in brackets) + repeats.num_epochs,
+        "epochs": sum(plan.num_epochs(stem) for _, plan in brackets) + repeats.num_epochs,
         "workers": [slot.name for slot in assemble.slots(config)],
         "disk_bytes": 0 if config.table is not None or high is None else kept * copies * 4 * high.params,
     }

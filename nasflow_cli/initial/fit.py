@@ -138,7 +138,7 @@ def fit(found: Findings, machine: Machine, trials: int | None, costs: Costs) -> 
     """Choose an experiment. `trials` None: as many as suit the data."""
     trials = trials or _trials(found, machine)
     budget = budget_within(_epochs(found, machine), trials)
-    epochs = sum(plan.num_epochs for _, plan in planned_brackets(budget, 1, trials))
+    epochs = sum(plan.num_epochs() for _, plan in planned_brackets(budget, 1, trials))
     batch = _batch_size(found)
     bounds = Bounds(
         params=_max_params(found, machine),

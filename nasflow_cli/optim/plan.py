@@ -6,7 +6,7 @@ ceiling around the whole; ours is hpbandster's.
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nasflow_cli.core.config import BudgetConfig, SearchConfig
@@ -25,11 +25,14 @@ class BracketPlan:
         """Trainings in the bracket, promotions included."""
         return sum(self.counts)
 
-    @property
-    def num_epochs(self) -> int:
-        """Epochs that the bracket pays for when promoted children go on from their checkpoints."""
-        steps = [self.budgets[0], *(b - a for a, b in itertools.pairwise(self.budgets))]
-        return sum(count * step for count, step in zip(self.counts, steps, strict=True))
+    def num_epochs(self, stem: Callable[[int], int] = int) -> int:
+        """Epochs that the bracket pays for when promoted children go on from their checkpoints.
+
+        `stem` says how many of a rung's epochs its promoted children go on from: all of them, if nothing is given.
+        """
+        before = [0, *map(stem, self.budgets[:-1])]
+        paid = (budget - done for budget, done in zip(self.budgets, before, strict=True))
+        return sum(count * epochs for count, epochs in zip(self.counts, paid, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,8 @@ def test_promoted_children_pay_only_for_the_epochs_they_add() -> None:
     first = hyperband(R81)[0]
 
     assert first.num_trials == 121
-    assert first.num_epochs == 81 * 1 + 27 * 2 + 9 * 6 + 3 * 18 + 1 * 54
+    assert first.num_epochs() == 81 * 1 + 27 * 2 + 9 * 6 + 3 * 18 + 1 * 54
+    assert first.num_epochs(lambda budget: budget - budget // 3) == 81 * 1 + 27 * 2 + 9 * 7 + 3 * 21 + 1 * 63
 
 
 def test_a_ladder_that_does_not_divide_evenly_is_rounded() -> None:

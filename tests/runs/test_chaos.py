@@ -46,7 +46,7 @@ def test_after_kills_of_workers_and_driver_nothing_is_lost_told_or_paid_twice(
 ) -> None:
     config, run, record = besieged
     search = assemble.load(config, []).search
-    planned = sum(plan.num_epochs for _, plan in planned_brackets(search.budget, search.turn_brackets, search.trials))
+    planned = sum(plan.num_epochs() for _, plan in planned_brackets(search.budget, search.turn_brackets, search.trials))
 
     assert record.kills == Counter(worker=2, driver=1)
     assert record.hits

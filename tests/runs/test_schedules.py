@@ -13,9 +13,11 @@ from tiny import CrashError, events, run, timeless, write_config
 from nasflow_cli import assemble
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.core.seeds import Purpose, generator
+from nasflow_cli.optim.plan import planned_brackets
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.child import ChildTrainer
 from nasflow_cli.train.protocol import Assignment, Report
+from nasflow_cli.train.schedule import Schedule
 
 torch.set_num_threads(1)
 
@@ -117,3 +119,7 @@ def test_a_search_under_a_schedule_leaves_no_files_of_losers_and_resumes_to_the_
     told = [event for event in events(tmp_path / "whole") if event["event"] == "told"]
     assert all("notes" not in event or not event["notes"] for event in told)
     assert not list((tmp_path / "whole" / "trials").glob("*/stem.safetensors"))
+    search, recipe = assemble.load(config, []).search, assemble.load(config, []).training
+    plan = planned_brackets(search.budget, search.turn_brackets, search.trials)
+    stems = {budget: Schedule(recipe=recipe, budget=budget, horizon=search.budget.max).stem for budget in (1, 3)}
+    assert sum(event["epochs"] for event in told) == sum(bracket.num_epochs(stems.__getitem__) for _, bracket in plan)
