@@ -30,6 +30,7 @@ def check(
 
 def _plan(experiment: Experiment) -> dict[str, Any]:
     from nasflow_cli import assemble  # noqa: PLC0415
+    from nasflow_cli.execute.devices import children_of_devices  # noqa: PLC0415
     from nasflow_cli.optim.plan import num_planned, planned_brackets, planned_repeats, search_phases, turn_phase  # noqa: PLC0415
     from nasflow_cli.train.schedule import Schedule  # noqa: PLC0415
 
@@ -70,6 +71,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
         "children": sum(plan.counts[0] for _, plan in brackets),
         "epochs": sum(plan.num_epochs(stem) for _, plan in brackets) + repeats.num_epochs,
         "workers": [slot.name for slot in assemble.slots(config)],
+        "children_of_devices": children_of_devices(assemble.slots(config)),
         "disk_bytes": 0 if config.table is not None or high is None else kept * copies * 4 * high.params,
     }
 
@@ -127,6 +129,7 @@ def _text(plan: dict[str, Any]) -> str:
             + ("" if plan["table"] else f", {plan['epochs']} epochs"),
             *turns,
             f"  workers   {', '.join(plan['workers'])}",
+            *_sharing_text(plan["children_of_devices"]),
             *(
                 []
                 if plan["table"]
@@ -151,6 +154,14 @@ def _source_text(plan: dict[str, Any]) -> list[str]:
             "sampled members have a row"
         )
     return lines
+
+
+def _sharing_text(children: dict[str, int]) -> list[str]:
+    return [
+        f"            {num} share cuda:{device}, each an equal part of its memory"
+        for device, num in children.items()
+        if num > 1
+    ]
 
 
 def _cost_text(space: dict[str, Any]) -> list[str]:

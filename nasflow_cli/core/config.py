@@ -312,7 +312,14 @@ class ExecutorConfig(Section):
 
     kind: Annotated[str, _name_in(EXECUTORS)] = "local"
     workers: int | None = Field(default=None, ge=1, description="Worker processes; None fills the machine.")
-    children_per_device: int = Field(default=1, ge=1)
+    children_per_device: int = Field(
+        default=1,
+        ge=1,
+        description="Workers on each device (GPU), for networks that do not fill one. Each may fill an equal part of "
+        "its memory with tensors, less 0.5 GiB for what else a process takes of it. A trial that needs more is tried "
+        "again with half batches, then fails; the others go on. The metric `device_memory_mib` of a trial (`nasflow "
+        "show`) is the most that its worker's tensors took, the data included: it says how many fit.",
+    )
     trial_time_limit_s: float | None = Field(
         default=None, gt=0, description="A trial over this is ended and counts as failed."
     )

@@ -1,4 +1,4 @@
-"""How many workers there are and what each may use: one device, or a share of the cores.
+"""How many workers there are and what each may use: one device, or a part of one, and a share of the cores.
 
 Reads `CUDA_VISIBLE_DEVICES` as CUDA does, in all its forms, so that it is the pool of devices. Refuses to import
 torch: who calls says how to count devices.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from pathlib import Path
 from nasflow_cli.execute.protocol import Slot
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+CHILDREN_VARIABLE = "NASFLOW_DEVICE_CHILDREN"
+"""Tells a worker how many workers have its device, itself included. Set for each; 1 without a device."""
 
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """`<microseconds or max> <period in microseconds>`: what a container or a batch system allows."""
@@ -32,8 +36,9 @@ def device_slots(
     `workers` None fills the machine: `children_per_device` slots a device, or without a device one a core; a number
     is kept, dealt out over the devices in turn. `visible` is the value of CUDA_VISIBLE_DEVICES, None when it is not
     set. `count_devices` gives the number of CUDA devices; it is not called when `visible` leaves none, and a zero
-    means none whatever `visible` says. Each worker gets an equal share of `cores` as its number of threads. Slots
-    are named `cuda:<device>/<child>` or `cpu:<n>`. Raises ValueError for a number below 1.
+    means none whatever `visible` says. Each worker gets an equal share of `cores` as its number of threads, and is
+    told under CHILDREN_VARIABLE how many have its device. Slots are named `cuda:<device>/<child>` or `cpu:<n>`.
+    Raises ValueError for a number below 1.
     """
     for what, number in (("workers", workers), ("children per device", children_per_device), ("cores", cores)):
         if number is not None and number < 1:
@@ -42,10 +47,19 @@ def device_slots(
     if not devices:
         num_slots = cores if workers is None else workers
         # Hidden also where there are some: a worker without a device must not take the first.
-        return tuple(_slot(f"cpu:{n}", "", cores // num_slots) for n in range(num_slots))
+        return tuple(_slot(f"cpu:{n}", "", cores // num_slots, 1) for n in range(num_slots))
     num_slots = len(devices) * children_per_device if workers is None else workers
     places = [(devices[n % len(devices)], n // len(devices)) for n in range(num_slots)]
-    return tuple(_slot(f"cuda:{device}/{child}", device, cores // num_slots) for device, child in places)
+    children = Counter(device for device, _ in places)
+    return tuple(
+        _slot(f"cuda:{device}/{child}", device, cores // num_slots, children[device]) for device, child in places
+    )
+
+
+def children_of_devices(slots: Sequence[Slot]) -> dict[str, int]:
+    """Return how many workers each device has; empty without a device."""
+    devices = (slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots)
+    return dict(Counter(device for device in devices if device))
 
 
 def with_memory(slots: Sequence[Slot], gib: float | None) -> tuple[Slot, ...]:
@@ -93,9 +107,10 @@ def _kind(entry: str) -> str | None:
     return next((prefix for prefix in ("GPU-", "MIG-") if entry.startswith(prefix)), None)
 
 
-def _slot(name: str, device: str, threads: int) -> Slot:
+def _slot(name: str, device: str, threads: int, children: int) -> Slot:
     environment: Mapping[str, str] = {
         "CUDA_VISIBLE_DEVICES": device,
+        CHILDREN_VARIABLE: str(children),
         **dict.fromkeys(THREAD_VARIABLES, str(max(1, threads))),
     }
     return Slot(name=name, environment=environment)

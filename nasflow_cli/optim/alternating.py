@@ -135,7 +135,7 @@ class Alternating:
         self._replayed = None
         self._reopen.clear()
         if again is None or replace(again, proposal=recorded.proposal) != recorded:
-            raise _foreign(recorded)
+            raise foreign(recorded)
 
     def _learn(self, trial: Trial, result: Result) -> None:
         bracket = self._brackets[trial.bracket]
@@ -241,12 +241,13 @@ class Alternating:
             raise ExhaustedError
         graph = self.space.graph_of_member(trial.architecture)
         if graph is None:
-            raise _foreign(trial)
+            raise foreign(trial)
         source = trial.proposal.source
         return Candidate(architecture=trial.architecture, graph=graph, key=graph.key(), source=source), trial.proposal
 
 
-def _foreign(trial: Trial) -> RunDirectoryError:
+def foreign(trial: Trial) -> RunDirectoryError:
+    """What to raise for a recorded trial that would not have been asked."""
     return RunDirectoryError(
         f"trial {trial.number} of the journal is not one that this configuration proposes; "
         "the journal belongs to another configuration or version of nasflow"

@@ -21,6 +21,7 @@ from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Splits, load_splits
+from nasflow_cli.train.device import forget_peak, peak_memory
 from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
 from nasflow_cli.train.protocol import Assignment, Report
 from nasflow_cli.train.schedule import Schedule
@@ -70,6 +71,7 @@ class ChildTrainer:
 
     def _train(self, assignment: Assignment, should_stop: Callable[[], bool], notes: list[str], parts: int) -> Report:
         data = self.data()
+        forget_peak(self.device)
         graph = self.space.graph(assignment.architecture)
         shape, classes = data.splits.input_shape, data.splits.num_classes
         network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
@@ -92,6 +94,7 @@ class ChildTrainer:
         # What was paid before an interruption counts: an interrupted trial reports what any other would.
         paid = recorded_epochs(training.files)
         metrics = {"params": float(about.params), "flops": float(about.flops), "validation_loss": score.loss}
+        metrics |= peak_memory(self.device)
         if paid:
             metrics["train_loss"] = paid[-1]["train_loss"]
         return Report(score=score.accuracy, epochs=len(paid), metrics=metrics, notes=tuple(notes))

@@ -27,6 +27,7 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child, table
 from nasflow_cli.train.data import Labelled, Splits, load_splits
+from nasflow_cli.train.device import worker_device
 from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
 from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
@@ -130,8 +131,7 @@ def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable
     """Return the function that turns a task into a reply. `setup` has `config` (as JSON values) and `run` (a path)."""
     load_plugins(setup["config"]["plugins"])
     config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = FinalTrainer(config, RunDirectory(Path(setup["run"])), device)
+    trainer = FinalTrainer(config, RunDirectory(Path(setup["run"])), worker_device())
 
     def handle(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
         return trainer(FinalAssignment.from_json(payload), should_stop)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import nasflow_cli.nets
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.registry import EVALUATORS, load_plugins
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child, table
+from nasflow_cli.train.device import worker_device
 from nasflow_cli.train.protocol import Assignment, Evaluator
 
 __all__ = ["child", "make_handler", "nasflow_cli", "table"]
@@ -23,8 +22,8 @@ def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable
     """Return the function that turns a task into a reply. `setup` has `config` (as JSON values) and `run` (a path)."""
     load_plugins(setup["config"]["plugins"])
     config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    evaluator: Evaluator = EVALUATORS[config.evaluator_name].make(config, RunDirectory(Path(setup["run"])), device)
+    run = RunDirectory(Path(setup["run"]))
+    evaluator: Evaluator = EVALUATORS[config.evaluator_name].make(config, run, worker_device())
 
     def handle(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
         return evaluator(Assignment.from_json(payload), should_stop).to_json()

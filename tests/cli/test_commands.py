@@ -181,6 +181,18 @@ def test_the_plan_counts_the_repeats_of_the_best(nasflow: Call, finished: tuple[
     )
 
 
+def test_check_says_how_many_workers_share_each_device(
+    nasflow: Call, finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    options = ("--set", "executor.children_per_device=2", "--set", "executor.workers=3")
+
+    assert json.loads(nasflow("check", finished[0], *options, "--json")[1])["children_of_devices"] == {"3": 2, "1": 1}
+    lines = nasflow("check", finished[0], *options)[1].splitlines()
+    assert [line.strip() for line in lines if " share " in line] == ["2 share cuda:3, each an equal part of its memory"]
+
+
 def test_help_and_leaderboard_import_neither_torch_nor_dgl(finished: tuple[Path, Path]) -> None:
     program = (
         "import sys; sys.argv = ['nasflow', *sys.argv[1:]]\n"

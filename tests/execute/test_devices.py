@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from nasflow_cli.execute.devices import THREAD_VARIABLES, device_slots, usable_cores, visible_tokens
+from nasflow_cli.execute.devices import (
+    CHILDREN_VARIABLE,
+    THREAD_VARIABLES,
+    children_of_devices,
+    device_slots,
+    usable_cores,
+    visible_tokens,
+)
 
 
 def test_an_unset_variable_shows_all_devices() -> None:
@@ -62,6 +69,21 @@ def test_several_children_share_a_device_after_all_devices_have_one() -> None:
 
     assert [slot.name for slot in slots] == ["cuda:3/0", "cuda:1/0", "cuda:3/1", "cuda:1/1"]
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["3", "1", "3", "1"]
+
+
+@pytest.mark.parametrize(("workers", "children"), [(None, ["2", "2", "2", "2"]), (3, ["2", "1", "2"]), (1, ["1"])])
+def test_each_worker_is_told_how_many_really_have_its_device(workers: int | None, children: list[str]) -> None:
+    slots = device_slots(workers, 2, "3,1", lambda: 2, 8)
+
+    assert [slot.environment[CHILDREN_VARIABLE] for slot in slots] == children
+    assert children_of_devices(slots) == dict(zip(["3", "1"], map(int, children), strict=False))
+
+
+def test_workers_on_the_cpu_share_no_device() -> None:
+    slots = device_slots(3, 2, None, lambda: 0, 8)
+
+    assert {slot.environment[CHILDREN_VARIABLE] for slot in slots} == {"1"}
+    assert children_of_devices(slots) == {}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from nasflow_cli.core.config import AugmentConfig, TrainingConfig
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.execute.boundary import failure_of
+from nasflow_cli.train import child as child_module
 from nasflow_cli.train.checkpoint import Checkpoint, save_checkpoint
 from nasflow_cli.train.data import Labelled, Splits
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
@@ -92,7 +93,30 @@ def test_on_a_real_device_too_it_is_tried_with_half_batches(child: Child, troubl
     child.evaluator.device = torch.device("cuda")
     trouble.strike = lambda number, x: torch.empty(2**50 if number == 1 else 1, dtype=torch.uint8, device="cuda")
 
-    assert "half batches" in child.train(0, 1).notes[0]
+    report = child.train(0, 1)
+
+    assert "half batches" in report.notes[0]
+    assert report.metrics["device_memory_mib"] > 0
+
+
+def test_what_a_trial_took_of_its_device_is_a_metric_of_the_try_that_succeeded(
+    child: Child, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = {"device_memory_mib": 0.0}
+
+    def take(number: int, x: Tensor) -> None:
+        peak["device_memory_mib"] = max(peak["device_memory_mib"], float(len(x)))
+        out_of_device_memory(1)(number, x)
+
+    trouble.strike = take
+    monkeypatch.setattr(child_module, "forget_peak", lambda device: peak.update(device_memory_mib=0.0))
+    monkeypatch.setattr(child_module, "peak_memory", lambda device: dict(peak))
+
+    assert child.train(0, 1).metrics["device_memory_mib"] == 16
+
+
+def test_on_a_cpu_nothing_is_said_of_a_devices_memory(child: Child) -> None:
+    assert "device_memory_mib" not in child.train(0, 1).metrics
 
 
 def test_half_batches_add_up_to_the_gradient_of_the_whole_batch() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from toy_search import TINY, play, search_config
 from toy_search import optimizer as engine_of
 
+from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.optim.confirm import Confirming
 from nasflow_cli.optim.plan import num_planned, planned_repeats
@@ -66,6 +69,7 @@ def test_no_repeat_is_asked_while_the_search_awaits_a_result() -> None:
     assert confirming().ask(waiting) is None
     assert confirming().reason(waiting) is None
     assert confirming().ask(history) is not None
+    assert confirming().reason(history) is None
 
 
 def test_several_repeats_run_at_once() -> None:
@@ -98,6 +102,82 @@ def test_a_failed_repeat_is_not_tried_again() -> None:
     leader = history.leader()
     assert leader is not None
     assert leader.trial.key == best_keys(history, 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("failing", "top", "reason"),
+    [
+        (range(40, 46), 3, "all brackets are finished; the best 3 could not be confirmed: every repeat failed (6)"),
+        ([40, 41], 1, "all brackets are finished; the best one could not be confirmed: every repeat failed (2)"),
+        ([41, 42], 3, "all brackets are finished, and the best 3 confirmed (2 of 6 repeats failed)"),
+    ],
+)
+def test_the_reason_says_which_repeats_failed(failing: Sequence[int], top: int, reason: str) -> None:
+    engine = confirming(confirm={"top": top, "repeats": 2})
+
+    history = play(engine, fails=lambda trial: trial.number in failing)
+
+    assert engine.reason(history) == reason
+    resumed = confirming(confirm={"top": top, "repeats": 2})
+    resumed.ask(history)
+    assert resumed.reason(history) == reason
+
+
+def test_a_network_of_the_best_whose_repeats_all_failed_is_not_called_confirmed() -> None:
+    engine = confirming()
+    best = best_keys(play(confirming(), until=40), 3)
+
+    history = play(engine, fails=lambda trial: trial.is_repeat and trial.key == best[1])
+
+    assert engine.reason(history) == "all brackets are finished, and 2 of the best 3 confirmed (2 of 6 repeats failed)"
+
+
+def full_trial(history: History, place: int) -> Trial:
+    """The search's own trial of the network that is at this place at the largest budget."""
+    key = best_keys(history, 100)[place]
+    return next(trial for trial in history.trials if trial.key == key and trial.budget == 9)
+
+
+def as_repeat(first: Trial, repeat: Trial) -> Trial:
+    """A repeat of another network, right in all that belongs to it."""
+    names = ("architecture", "key", "turn", "bracket", "rung", "slot")
+    return replace(repeat, **{name: getattr(first, name) for name in names})
+
+
+FORGED: dict[str, Callable[[History, Trial], Trial]] = {
+    "another network under the same key": lambda history, repeat: replace(
+        repeat, architecture=full_trial(history, 1).architecture
+    ),
+    "another key for the same network": lambda history, repeat: replace(repeat, key="f" * 16),
+    "not the best but the second": lambda history, repeat: as_repeat(full_trial(history, 1), repeat),
+    "a network that never reached the largest budget": lambda history, repeat: as_repeat(
+        next(trial for trial in history.trials if trial.budget == 1), repeat
+    ),
+    "another seed": lambda history, repeat: replace(repeat, seed=repeat.seed + 1),
+    "another budget": lambda history, repeat: replace(repeat, budget=3),
+    "another slot": lambda history, repeat: replace(repeat, slot=(9, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_journal_whose_repeat_is_of_something_else_is_refused(forged: str) -> None:
+    history = play(confirming(), until=40)
+    due = confirming().ask(history)
+    assert due is not None
+    history.asked(FORGED[forged](history, due))
+
+    for resume in (confirming().ask, confirming(confirm={"top": 0}).ask, confirming().wanted_checkpoints):
+        with pytest.raises(RunDirectoryError, match="trial 40 of the journal is not one that this configuration"):
+            resume(history)
+
+
+def test_a_journal_with_repeats_is_gone_on_with_when_more_are_wanted() -> None:
+    history = play(confirming(confirm={"top": 2, "repeats": 1}))
+
+    play(confirming(confirm={"top": 4, "repeats": 3}), history=history)
+
+    assert [trial.key for trial in repeats_of(history)[:2]] == best_keys(history, 2)
+    assert Counter(trial.key for trial in repeats_of(history)) == dict.fromkeys(best_keys(history, 4), 3)
 
 
 def test_more_brackets_later_go_on_beside_the_repeats_and_confirm_only_what_is_new() -> None:
