@@ -6,8 +6,9 @@
 Random members of the space are trained by every schedule to every rung, all from the same weights, in the same order of
 the images. The yardstick is one long training of `--final` epochs from other weights, its rate annealed. Every network
 is scored on the validation split, which is best taken large. With a decay, each rung branches off the constant rate's
-training, as it does in a search. A line a network goes to `--out` once it is there, and a second call goes on from
-them. `constant-bf16` is `constant` under bfloat16 autocast. One thread a job.
+training, as it does in a search. `constant-bf16` is `constant` under bfloat16 autocast, `constant-again` is `constant`
+from other weights, which says how much of a difference is chance. A line a network goes to `--out` once it is there,
+and a second call goes on from them. One thread a job.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from nasflow_cli.nets.cost import cost
 from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 
-METHODS = ("constant", "decay", "cosine", "constant-bf16")
+METHODS = ("constant", "decay", "cosine", "constant-bf16", "constant-again")
 CPU = torch.device("cpu")
 RESAMPLES = 2000
 
@@ -78,11 +79,11 @@ class Bench:
         for number in range(start, end):
             trainer.epoch(number, self.train, self.experiment.config.data_section.augment, schedule.rate)
 
-    def along(self, graph: NetworkGraph, recipe: TrainingConfig, longest: int) -> list[float]:
+    def along(self, graph: NetworkGraph, recipe: TrainingConfig, seed: int = 0) -> list[float]:
         """Scores at every rung of one training that goes through all of them."""
-        trainer, start, scores = self.trainer(graph, recipe, 0), 0, []
+        trainer, start, scores = self.trainer(graph, recipe, seed), 0, []
         for rung in self.rungs:
-            self.epochs(trainer, Schedule(recipe=recipe, budget=rung, horizon=longest), start, rung)
+            self.epochs(trainer, Schedule(recipe=recipe, budget=rung, horizon=self.rungs[-1]), start, rung)
             scores.append(trainer.evaluate(self.validation).accuracy)
             start = rung
         return scores
@@ -109,7 +110,6 @@ class Bench:
         annealed = self.recipe("cosine")
         whole = self.trainer(graph, annealed, 1)
         self.epochs(whole, Schedule(recipe=annealed, budget=self.final, horizon=self.final), 0, self.final)
-        longest = self.rungs[-1]
         return {
             "network": number,
             "key": graph.key(),
@@ -117,17 +117,18 @@ class Bench:
             "flops": about.flops,
             "final": whole.evaluate(self.validation).accuracy,
             "scores": {
-                "constant": self.along(graph, self.recipe("constant"), longest),
+                "constant": self.along(graph, self.recipe("constant")),
                 "decay": self.branches(graph),
-                "cosine": self.along(graph, annealed, longest),
-                "constant-bf16": self.along(graph, self.recipe("constant", "bfloat16"), longest),
+                "cosine": self.along(graph, annealed),
+                "constant-bf16": self.along(graph, self.recipe("constant", "bfloat16")),
+                "constant-again": self.along(graph, self.recipe("constant"), seed=2),
             },
         }
 
 
 def paid(recipe: TrainingConfig, method: str, rungs: Sequence[int]) -> int:
     """Epochs that one network pays on its way through all rungs."""
-    kind = method.removesuffix("-bf16")
+    kind = method.partition("-")[0]
     total, stem = 0, 0
     for rung in rungs:
         total += rung - stem
@@ -156,9 +157,14 @@ def summary(rows: Sequence[Mapping[str, Any]], rungs: Sequence[int], recipe: Tra
                 f"{method:>14} {rung:>5} {scores.mean():>7.4f} {tau(scores, final):>7.3f} "
                 f"{np.nanstd(resampled):>6.3f} {lack:>7.4f} {paid(recipe, method, rungs):>5}"
             )
-    spread = fmean(abs(row["scores"]["constant"][-1] - row["scores"]["constant-bf16"][-1]) for row in rows)
     lines.append(f"final scores {final.min():.4f} to {final.max():.4f}, mean {final.mean():.4f}")
-    lines.append(f"bfloat16 moves the score of the last rung by {spread:.4f} on average")
+    plain = np.array([row["scores"]["constant"][-1] for row in rows])
+    for method in METHODS[1:]:
+        other = np.array([row["scores"][method][-1] for row in rows])
+        lines.append(
+            f"last rung, {method} beside constant: tau {tau(plain, other):.3f}, scores differ by "
+            f"{fmean(abs(plain - other)):.4f}, {fmean(other - plain):+.4f} with their sign"
+        )
     return lines
 
 
