@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -27,7 +26,7 @@ from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.space import SearchSpace
-from nasflow_cli.core.trial import Trial
+from nasflow_cli.core.trial import Trial, mean_of, spread_of
 from nasflow_cli.execute import inline as _inline
 from nasflow_cli.execute import local as _local
 from nasflow_cli.nets.builder import Network, build
@@ -296,8 +295,8 @@ def _card(export: Exportable, measured: _Measured, directory: ExportDirectory) -
             "seed": trial.seed,
             "score": export.score,
             "num_seeds": len(export.scores),
-            "mean_score": statistics.fmean(export.scores),
-            "spread_score": statistics.stdev(export.scores) if len(export.scores) > 1 else None,
+            "mean_score": mean_of(export.scores),
+            "spread_score": spread_of(export.scores),
             "trained_again": export.trained_again,
         },
         "final": None if export.final is None else _final_facts(export.final),

@@ -201,12 +201,22 @@ class Standing:
     @property
     def mean(self) -> float:
         """Mean score over the seeds."""
-        return statistics.fmean(self.scores)
+        return mean_of(self.scores)
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the score over the seeds (n - 1 in the divisor); None for one seed."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+        """Standard deviation of the score over the seeds, as `spread_of` says; None for one seed."""
+        return spread_of(self.scores)
+
+
+def mean_of(scores: Sequence[float]) -> float:
+    """Mean over seeds, of which there is at least one."""
+    return statistics.fmean(scores)
+
+
+def spread_of(scores: Sequence[float]) -> float | None:
+    """Standard deviation over seeds (n - 1 in the divisor); None for one seed."""
+    return statistics.stdev(scores) if len(scores) > 1 else None
 
 
 def standings(scored: Iterable[tuple[Trial, Result]]) -> list[Standing]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nasflow_cli.core.errors import RunDirectoryError
+from nasflow_cli.core.trial import mean_of, spread_of
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.run_directory import RunDirectory
 
@@ -88,14 +88,12 @@ class FinalTraining:
     @property
     def mean(self) -> float:
         """Mean test accuracy over the seeds."""
-        return statistics.fmean(result.test_accuracy for result in self.results)
+        return mean_of([result.test_accuracy for result in self.results])
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the test accuracy over the seeds (n - 1 in the divisor); None for one seed."""
-        if len(self.results) < 2:
-            return None
-        return statistics.stdev(result.test_accuracy for result in self.results)
+        """Standard deviation of the test accuracy over the seeds, as `spread_of` says; None for one seed."""
+        return spread_of([result.test_accuracy for result in self.results])
 
     def to_json(self) -> dict[str, Any]:
         """Return it as documents show it."""

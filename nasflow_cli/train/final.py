@@ -6,34 +6,26 @@ network of either kind reads the same input. Refuses to look at the test split b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import nasflow_cli.nets  # noqa: F401  (registers what an experiment may name)
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.builder import build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
-from nasflow_cli.train import child, table
 from nasflow_cli.train.data import Labelled, Splits, load_splits
-from nasflow_cli.train.device import worker_device
 from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
 from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
-
-REGISTERED = (child, table)
-"""Imported for the names that they register: a run's configuration may use any of them."""
+from nasflow_cli.train.worker import opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +120,8 @@ class FinalTrainer:
 
 
 def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]:
-    """Return the function that turns a task into a reply. `setup` has `config` (as JSON values) and `run` (a path)."""
-    load_plugins(setup["config"]["plugins"])
-    config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
-    trainer = FinalTrainer(config, RunDirectory(Path(setup["run"])), worker_device())
+    """Return the function that turns a task into a reply; `setup` is what `worker.opened` reads."""
+    trainer = FinalTrainer(*opened(setup))
 
     def handle(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
         return trainer(FinalAssignment.from_json(payload), should_stop)

@@ -1,4 +1,7 @@
-"""What a worker process runs: the named evaluator, behind the plain values that an executor carries."""
+"""What a worker process runs: the named evaluator, behind the plain values that an executor carries.
+
+Imports all that an experiment may name, for a worker of any kind.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import nasflow_cli.nets
 from nasflow_cli.core.config import ExperimentConfig
@@ -15,15 +20,20 @@ from nasflow_cli.train import child, table
 from nasflow_cli.train.device import worker_device
 from nasflow_cli.train.protocol import Assignment, Evaluator
 
-__all__ = ["child", "make_handler", "nasflow_cli", "table"]
+__all__ = ["child", "make_handler", "nasflow_cli", "opened", "table"]
+
+
+def opened(setup: Mapping[str, Any]) -> tuple[ExperimentConfig, RunDirectory, torch.device]:
+    """What a worker works with, plug-ins loaded. `setup` has `config` (as JSON values) and `run` (a path)."""
+    load_plugins(setup["config"]["plugins"])
+    config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
+    return config, RunDirectory(Path(setup["run"])), worker_device()
 
 
 def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]:
-    """Return the function that turns a task into a reply. `setup` has `config` (as JSON values) and `run` (a path)."""
-    load_plugins(setup["config"]["plugins"])
-    config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
-    run = RunDirectory(Path(setup["run"]))
-    evaluator: Evaluator = EVALUATORS[config.evaluator_name].make(config, run, worker_device())
+    """Return the function that turns a task into a reply; `setup` is what `opened` reads."""
+    config, run, device = opened(setup)
+    evaluator: Evaluator = EVALUATORS[config.evaluator_name].make(config, run, device)
 
     def handle(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
         return evaluator(Assignment.from_json(payload), should_stop).to_json()

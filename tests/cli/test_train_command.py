@@ -169,6 +169,66 @@ def test_killed_and_started_again_it_ends_as_if_it_had_never_been(
     assert same(checkpoint(searched, best_of(searched)), checkpoint(trained.run, best_of(searched)))
 
 
+FATAL = """\
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from nasflow_cli.train.trainer import Trainer
+
+killed, epoch = Path(__file__).with_name("killed"), Trainer.epoch
+
+
+def fatal(self, number, *rest):
+    loss = epoch(self, number, *rest)
+    if number == 1 and not killed.exists():
+        killed.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss
+
+
+if multiprocessing.parent_process() is not None:
+    torch.set_num_threads(1)
+    Trainer.epoch = fatal
+"""
+"""A plug-in with which the first worker to come to the end of its second epoch is killed."""
+
+
+def test_a_worker_that_is_killed_costs_its_seed_alone_and_the_same_command_goes_on_to_the_same_bits(
+    nasflow: Call, searched: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fatal_plugin.py").write_text(FATAL)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = searched.resolved_config.read_text()
+    assert "plugins: []" in text
+    text = text.replace("plugins: []", "plugins: [fatal_plugin]").replace("kind: inline", "kind: local")
+    searched.resolved_config.write_text(text.replace("workers: null", "workers: 1"))
+    command = ("train", searched.root, "--epochs", EPOCHS, "--seeds", 2, "--json")
+
+    code, out, err = nasflow(*command)
+
+    ended = json.loads(out)
+    assert (code, ended["finished"]) == (0, True)
+    assert [seed["number"] for seed in ended["seeds"]] == [1]
+    assert [(each["number"], "SIGKILL" in each["error"]) for each in ended["failed"]] == [(0, True)]
+    assert "seed 0: failed: worker died: killed by signal 9 (SIGKILL)" in err
+
+    code, out, _ = nasflow(*command)
+
+    again = json.loads(out)
+    assert (code, again["failed"], again["seeds"][1]) == (0, [], ended["seeds"][0])
+    place = searched.final_training(best_of(searched), EPOCHS, 0)
+    assert "going on from its checkpoint after 1 epochs" in place.log.read_text()
+    assert [json.loads(line)["epoch"] for line in place.metrics.read_text().splitlines()] == [1, 2, 3]
+    torch.set_num_threads(1)
+    whole = FinalTrainer(assemble.load(searched.config, []), RunDirectory(tmp_path / "whole"), torch.device("cpu"))
+    whole(final_module.plan(searched, None, EPOCHS, 2).assignment(0), lambda: False)
+    assert same(load_file(place.checkpoint), checkpoint(whole.run, best_of(searched)))
+
+
 def test_told_to_stop_it_checkpoints_at_the_end_of_the_epoch_and_goes_on_to_the_same_weights(
     searched: RunDirectory, trained: FinalTrainer
 ) -> None:

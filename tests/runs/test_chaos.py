@@ -17,7 +17,7 @@ import chaos
 
 from nasflow_cli import assemble
 from nasflow_cli.core.trial import History, Trial
-from nasflow_cli.optim.plan import planned_brackets
+from nasflow_cli.optim.plan import planned_brackets, planned_repeats
 from nasflow_cli.store.journal import history_of, read_events
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
@@ -35,7 +35,7 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, chaos.Run,
     folder = tmp_path_factory.mktemp("besieged")
     config = write_config(
         folder / "tiny.yaml",
-        search={"trials": 8, "budget": {"min": 3, "max": 9, "eta": 3}},
+        search={"trials": 8, "budget": {"min": 3, "max": 9, "eta": 3}, "confirm": {"top": 2, "repeats": 1}},
         executor={"kind": "local", "workers": 2},
     )
     return config, *chaos.besiege(config, folder, STRIKES, [], lambda _: None)
@@ -46,11 +46,13 @@ def test_after_kills_of_workers_and_driver_nothing_is_lost_told_or_paid_twice(
 ) -> None:
     config, run, record = besieged
     search = assemble.load(config, []).search
-    planned = sum(plan.num_epochs() for _, plan in planned_brackets(search.budget, search.turn_brackets, search.trials))
+    brackets = planned_brackets(search.budget, search.turn_brackets, search.trials)
+    planned = sum(plan.num_epochs() for _, plan in brackets) + planned_repeats(search).num_epochs
 
     assert record.kills == Counter(worker=2, driver=1)
     assert record.hits
     assert chaos.faults(run, record, planned) == []
+    assert any(event.get("phase") == "confirm" for event in run.events())
 
 
 def test_with_several_workers_the_results_in_their_order_give_the_same_proposals(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from asking import sides
 from asking.sides import Row, Setting, Timed
 from bench_ask import growth, picture, ratios, summary
 from searching.peers import quietly
+from small_runs import measured, written
 
 from nasflow_cli.optim import proposals
 
@@ -47,12 +47,7 @@ executor: {kind: inline}
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """72 members, one row."""
-    (tmp_path / "results.csv").write_text(
-        "width,nodes,first,second,early,late\n8,1,conv3x3,nothing,1,2\n", encoding="utf-8"
-    )
-    path = tmp_path / "small.yaml"
-    path.write_text(EXPERIMENT, encoding="utf-8")
-    return path
+    return written(tmp_path, EXPERIMENT, ["width,nodes,first,second,early,late", "8,1,conv3x3,nothing,1,2"])
 
 
 def setting(config: Path, *results: int) -> Setting:
@@ -65,9 +60,7 @@ def ticking() -> Any:
 
 
 def run(config: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    out = config.parent / "out.json"
-    code = bench_ask.main(["--config", str(config), "--here", "--asks", "3", "--json", str(out), *options])
-    return code, json.loads(out.read_text()) if out.exists() else {}
+    return measured(bench_ask.main, config, "--here", "--asks", "3", *options)
 
 
 def test_all_sides_are_measured_at_each_number_of_results(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from searching import peers
 from searching.methods import GROUPS, METHODS, chosen
 from searching.problem import Evaluation, Problem, Query, Steps, drive
 from searching.summary import Incumbent, Marks, Run, band, run_of, summary, to_best
+from small_runs import measured, written
 
 from nasflow_cli.core.errors import ConfigError, MissingError
 
@@ -67,11 +67,7 @@ def rows() -> list[str]:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    lines = ["width,nodes,first,second,early,late,tested", *rows()]
-    (tmp_path / "results.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    path = tmp_path / "small.yaml"
-    path.write_text(EXPERIMENT, encoding="utf-8")
-    return path
+    return written(tmp_path, EXPERIMENT, ["width,nodes,first,second,early,late,tested", *rows()])
 
 
 def problem(config: Path, *, budgets: str = "largest", evaluations: int = 20) -> Problem:
@@ -80,9 +76,7 @@ def problem(config: Path, *, budgets: str = "largest", evaluations: int = 20) ->
 
 
 def run(config: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    out = config.parent / "out.json"
-    code = bench_search.main(["--config", str(config), "--json", str(out), *options])
-    return code, json.loads(out.read_text()) if out.exists() else {}
+    return measured(bench_search.main, config, *options)
 
 
 def available(name: str) -> None:

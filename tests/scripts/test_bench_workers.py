@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import bench_workers
 import pytest
 from searching.workers import Busyness, Shift, busyness, simulate
+from small_runs import measured, written
 
 from nasflow_cli import assemble
 from nasflow_cli.core.trial import Result, Trial
@@ -48,10 +48,7 @@ def config(tmp_path: Path) -> Path:
         f"{','.join(member)},{number / 100},{number / 50},{90 + 90 * (number % 3)}"
         for number, member in enumerate(itertools.product(OPERATIONS, repeat=3))
     ]
-    (tmp_path / "results.csv").write_text("\n".join(["first,second,third,early,late,seconds", *rows]) + "\n")
-    path = tmp_path / "small.yaml"
-    path.write_text(EXPERIMENT, encoding="utf-8")
-    return path
+    return written(tmp_path, EXPERIMENT, ["first,second,third,early,late,seconds", *rows])
 
 
 def experiment(config: Path, *, predictor: bool = False) -> assemble.Experiment:
@@ -65,9 +62,9 @@ def looked_up(made: assemble.Experiment, trial: Trial) -> Result:
 
 
 def run(config: Path, *options: str) -> dict[str, Any]:
-    out = config.parent / "out.json"
-    assert bench_workers.main(["--config", str(config), "--json", str(out), *options]) == 0
-    return json.loads(out.read_text())
+    code, found = measured(bench_workers.main, config, *options)
+    assert code == 0
+    return found
 
 
 class SimulatedExecutor:
