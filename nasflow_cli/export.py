@@ -45,7 +45,7 @@ from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child as _child
 from nasflow_cli.train import table as _table
 from nasflow_cli.train.data import Labelled, Splits, load_splits
-from nasflow_cli.train.trainer import Normalise
+from nasflow_cli.train.feed import Normalise
 from nasflow_cli.train.winner import final_weights, searched_weights, trained_again
 
 REGISTERED = (_inline, _local, _child, _table)

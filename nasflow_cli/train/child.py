@@ -22,8 +22,9 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Splits, load_splits
 from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
+from nasflow_cli.train.feed import Images, Normalise
 from nasflow_cli.train.protocol import Assignment, Report
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

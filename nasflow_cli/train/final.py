@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import nasflow_cli.nets  # noqa: F401  (registers what an experiment may name)
@@ -26,9 +25,10 @@ from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child, table
-from nasflow_cli.train.data import Labelled, Splits, load_splits
+from nasflow_cli.train.data import Splits, load_splits
 from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.feed import Images, Normalise
+from nasflow_cli.train.trainer import Trainer
 
 REGISTERED = (child, table)
 """Imported for the names that they register: a run's configuration may use any of them."""
@@ -80,7 +80,7 @@ class FinalTrainer:
         """
         if self._data is None:
             splits = load_splits(self.config.data_section)
-            self._data = splits, Images.on(self.device, _joined(splits.train, splits.validation))
+            self._data = splits, Images.on(self.device, splits.train, splits.validation)
         data = self._data
         notes: list[str] = []
         reply = in_parts(lambda parts: self._train(assignment, should_stop, data, parts, notes), notes)
@@ -136,10 +136,3 @@ def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable
         return trainer(FinalAssignment.from_json(payload), should_stop)
 
     return handle
-
-
-def _joined(train: Labelled, validation: Labelled) -> Labelled:
-    return Labelled(
-        images=np.concatenate([train.images, validation.images]),
-        labels=np.concatenate([train.labels, validation.labels]),
-    )

@@ -34,8 +34,9 @@ from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Labelled
+from nasflow_cli.train.feed import Images, Normalise
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
-from nasflow_cli.train.trainer import Images, Normalise, Trainer, scored_weights
+from nasflow_cli.train.trainer import Trainer, scored_weights
 
 Call = Callable[..., tuple[int, str, str]]
 EPOCHS = 3
