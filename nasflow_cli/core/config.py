@@ -310,6 +310,21 @@ class ExecutorConfig(Section):
         "(0.2 to 0.5 GiB) and what is on a device. A trial that needs more fails, and its worker goes on. Kept by the "
         "executor `local`, on Linux.",
     )
+    data_gib: float | None = Field(
+        default=None,
+        ge=0,
+        description="Most data that a worker holds on its device or in memory, in GiB, decoded. More than that is "
+        "decoded once into a file in the run directory, which all workers share, and streamed from there. null: a "
+        "quarter of the machine's memory over the workers (and of `memory_gib`), on a GPU at most half of its memory "
+        "over its children. Never more than 16.",
+    )
+    loaders: int | None = Field(
+        default=None,
+        ge=0,
+        description="Processes of each worker that read streamed data ahead; 0: the worker reads itself. null: none on "
+        "the CPU, where they would only take cores from training; on a GPU one, or two where each worker has four "
+        "cores.",
+    )
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
     )

@@ -57,8 +57,9 @@ def gather(parts: Sequence[Part], room: Room) -> Inputs:
     for part, positions in parts:
         filled = 0
         for indices, block in part.blocks(positions):
+            _check(block)
             if array is None:
-                array = _first(block, total, room)
+                array = room.make((total, *block.shape[1:]), block.dtype)
             _check_alike(array, block)
             if block.ndim == 4 and block.shape[1] > array.shape[1]:
                 array = _widened(array, block.shape[1], room)
@@ -73,9 +74,8 @@ def gather(parts: Sequence[Part], room: Room) -> Inputs:
     return array
 
 
-def _first(block: Inputs, total: int, room: Room) -> Inputs:
+def _check(block: Inputs) -> None:
     Labelled(images=np.ascontiguousarray(block), labels=np.zeros(len(block), dtype=np.int64))  # says what is wrong
-    return room.make((total, *block.shape[1:]), block.dtype)
 
 
 def _widened(grey: Inputs, channels: int, room: Room) -> Inputs:

@@ -38,7 +38,10 @@ class Labelled:
     def __post_init__(self) -> None:
         images = self.images
         if images.dtype == np.float32 and images.ndim == 2:
-            if images.shape[1] == 0 or any(np.isinf(images[rows]).any() for rows in blocks_of(images)):
+            # What is mapped from a file was looked at when it was written, and may be larger than memory.
+            is_known = isinstance(images, np.memmap)
+            infinite = not is_known and any(np.isinf(images[rows]).any() for rows in blocks_of(images))
+            if images.shape[1] == 0 or infinite:
                 raise DataError("vectors have at least one feature and no infinite value; mend them in the reader")
         elif images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in {1, 3}:
             raise DataError(
