@@ -4,7 +4,7 @@ A reader is a function in a file of its own, `(config) -> Source`, registered un
 what there is; what of it is used, and for what, is decided in `splits`.
 """
 
-from nasflow_cli.train.data import cifar_binary, csv, digits, folder, npz, parquet
+from nasflow_cli.train.data import cifar_binary, csv, digits, folder, hub, npz, parquet
 from nasflow_cli.train.data.load import Outline, load_splits, outline, select
 from nasflow_cli.train.data.values import Labelled, Source, Splits, Undecoded
 
@@ -18,6 +18,7 @@ __all__ = [
     "csv",
     "digits",
     "folder",
+    "hub",
     "load_splits",
     "npz",
     "outline",
