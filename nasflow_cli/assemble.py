@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -54,9 +54,10 @@ from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
-from nasflow_cli.train.data import Splits, load_splits
+from nasflow_cli.train.data import Outline
 from nasflow_cli.train.table import Table
 from nasflow_cli.train.table_check import share_with_a_row, table_mistakes
+from nasflow_cli.train.worker_data import data_outline, shared_by, store_data, worker_setup
 
 FEASIBILITY_SAMPLES = 200
 """Members drawn to find one that satisfies the constraints."""
@@ -66,7 +67,7 @@ FEASIBILITY_SAMPLES = 200
 class Experiment:
     """A checked experiment: its data is readable and its space has members that may be trained.
 
-    Where scores are looked up, `table` is set and `splits` is not. Without `constraints` nobody said what goes into a
+    Where scores are looked up, `table` is set and `data` is not. Without `constraints` nobody said what goes into a
     network, and nothing is known of what a member costs.
     `with_row` is the share of members that may be trained and have a row in the table.
     """
@@ -74,7 +75,7 @@ class Experiment:
     config: ExperimentConfig
     space: SearchSpace
     feasible_share: float
-    splits: Splits | None = None
+    data: Outline | None = None
     table: Table | None = None
     constraints: Constraints | None = None
     cost_range: tuple[Cost, Cost] | None = None
@@ -101,15 +102,15 @@ def check(config: ExperimentConfig) -> Experiment:
             f"search.trials: {config.search.trials} trials are fewer than the {needed} that the first bracket needs; "
             "raise it, or lower search.budget.eta"
         )
-    splits = None if config.data is None else load_splits(config.data)
+    data = None if config.data is None else look_at_data(config)
     table = None if config.table is None else Table.read(config.table)
-    constraints = _constraints(config, splits)
+    constraints = _constraints(config, data)
     members = _feasible(config, space, constraints)
     costs = [] if constraints is None else [constraints.cost(graph) for _, graph in members]
     return Experiment(
         config=config,
         space=space,
-        splits=splits,
+        data=data,
         table=table,
         constraints=constraints,
         feasible_share=len(members) / FEASIBILITY_SAMPLES,
@@ -118,10 +119,10 @@ def check(config: ExperimentConfig) -> Experiment:
     )
 
 
-def input_of(config: ExperimentConfig, splits: Splits | None) -> tuple[tuple[int, ...], int] | None:
+def input_of(config: ExperimentConfig, data: Outline | None) -> tuple[tuple[int, ...], int] | None:
     """The shape of one example and the number of classes: of the data, or of what a table says; None: not known."""
-    if splits is not None:
-        return splits.input_shape, splits.num_classes
+    if data is not None:
+        return data.input_shape, data.num_classes
     table = config.table
     if table is not None and table.input_shape is not None and table.classes is not None:
         return table.input_shape, table.classes
@@ -129,15 +130,33 @@ def input_of(config: ExperimentConfig, splits: Splits | None) -> tuple[tuple[int
 
 
 def load_input(config: ExperimentConfig) -> tuple[tuple[int, ...], int]:
-    """Like `input_of`, reading the data. Raises ConfigError where it is not known, DataError or MissingError."""
-    given = input_of(config, None if config.data is None else load_splits(config.data))
+    """Like `input_of`, looking at the data. Raises ConfigError where it is not known, DataError or MissingError."""
+    given = input_of(config, None if config.data is None else look_at_data(config))
     if given is None:
         raise ConfigError("what goes into a network is not known without data; say it with --input")
     return given
 
 
-def _constraints(config: ExperimentConfig, splits: Splits | None) -> Constraints | None:
-    given = input_of(config, splits)
+def look_at_data(config: ExperimentConfig) -> Outline:
+    """What the data is. All of it is decoded and checked where memory holds it; else one example of it."""
+    return data_outline(shared_by(config, len(slots(config))))
+
+
+def _with_stored_data(experiment: Experiment, run: RunDirectory) -> Experiment:
+    """Have data that memory does not hold decoded before the first trial, so that what is wrong with it ends no trial.
+
+    Only now is it known whether all images are grey. Raises what decoding raises, and NoRoomError.
+    """
+    if experiment.data is None:
+        return experiment
+    known = store_data(shared_by(experiment.config, len(slots(experiment.config))), run)
+    if known is None or known.input_shape == experiment.data.input_shape:
+        return experiment
+    return replace(experiment, data=known, constraints=_constraints(experiment.config, known))
+
+
+def _constraints(config: ExperimentConfig, data: Outline | None) -> Constraints | None:
+    given = input_of(config, data)
     if given is not None:
         check_input(config, given[0])
         return Constraints(config.space.constraints, *given)
@@ -300,12 +319,13 @@ def make_engine(experiment: Experiment) -> Alternating:
 
 def make_executor(config: ExperimentConfig, run: RunDirectory) -> Executor:
     """What runs trials: worker processes, or this one."""
-    setup = {"config": config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
+    places = slots(config)
+    setup = worker_setup(config, run, len(places))
     make = EXECUTORS[config.executor.kind].make
     executor: Executor = make(
         "nasflow_cli.train.worker:make_handler",
         setup,
-        slots(config),
+        places,
         config.executor.trial_time_limit_s,
         steady(time.time, time.monotonic),
     )
@@ -334,6 +354,7 @@ def open_search(
         stack.enter_context(journal)
         _check_identity(config, run, events)
         _keep(run, _absolute(config))
+        experiment = _with_stored_data(experiment, run)
         if not events:
             header = JournalHeader(
                 nasflow_version=nasflow_cli.__version__, config_sha256=config.identity(), started=time.time()

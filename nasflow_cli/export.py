@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
@@ -43,9 +44,10 @@ from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child as _child
 from nasflow_cli.train import table as _table
-from nasflow_cli.train.data import Labelled, Splits, load_splits
-from nasflow_cli.train.trainer import Normalise
+from nasflow_cli.train.data import Labelled, Splits
+from nasflow_cli.train.feed import Normalise
 from nasflow_cli.train.winner import final_weights, searched_weights, trained_again
+from nasflow_cli.train.worker_data import open_splits
 
 REGISTERED = (_inline, _local, _child, _table)
 """Imported for the names that they register: a run's configuration may use any of them."""
@@ -136,7 +138,7 @@ def export_best(
             f"{run.root}: no trial has a score, so there is nothing to export; see `nasflow status`"
         )
     trial, result = best.trial, best.result
-    splits = load_splits(config.data_section)
+    splits = open_splits(config, run)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
     final, weights = final_weights(run, trial, tell)
     if weights is None:
@@ -216,7 +218,7 @@ def _fits(graph: NetworkGraph, splits: Splits, weights: Mapping[str, Tensor]) ->
 def _check(export: Exportable, network: Network, directory: ExportDirectory, timeout_s: float) -> _Measured:
     """Compare what the files compute with what the network computes here, and both with the journal."""
     splits: dict[str, Labelled] = {"validation": export.splits.validation, "test": export.splits.test}
-    images = {name: torch.from_numpy(split.images) for name, split in splits.items()}
+    images = {name: torch.from_numpy(np.require(split.images, requirements="W")) for name, split in splits.items()}
     theirs = logits_in_fresh_process(directory.source, images, timeout_s)
     normalise = Normalise(export.splits, torch.device("cpu"))
     accuracies: dict[str, float] = {}

@@ -33,8 +33,9 @@ from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import final as _final
-from nasflow_cli.train.data import load_splits
+from nasflow_cli.train.data import select
 from nasflow_cli.train.final import FinalAssignment
+from nasflow_cli.train.worker_data import shared_by, store_data, worker_setup
 
 REGISTERED = (_inline, _local, _final)
 """Imported for the names that they register: a run's configuration may use any of them."""
@@ -94,13 +95,13 @@ def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: in
             f"{run.root} was evaluated by {config.evaluator_name!r}; final training is that of the evaluator 'train'"
         )
     chosen = _chosen(run, history_of(read_events(run.journal), run.journal), trial)
-    splits = load_splits(config.data_section)
+    num_train, num_validation, _ = select(config.data_section).sizes
     return Plan(
         config=config,
         trial=chosen,
         epochs=config.search.budget.max if epochs is None else epochs,
         num_seeds=num_seeds,
-        num_train=len(splits.train) + len(splits.validation),
+        num_train=num_train + num_validation,
     )
 
 
@@ -135,7 +136,9 @@ def train(
         live = _Live(run=run, plan=plan, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
         waiting = [number for number in range(plan.num_seeds) if number not in done]
         if waiting:
-            with _executor(run, plan) as executor:
+            slots = _slots(plan)
+            store_data(shared_by(plan.config, len(slots)), run)
+            with _executor(run, plan, slots) as executor:
                 live.work(executor, waiting)
     results = tuple(live.done[number] for number in sorted(live.done))
     return Trained(
@@ -163,8 +166,8 @@ def _known(run: RunDirectory, plan: Plan, number: int) -> FinalResult | None:
     return result
 
 
-def _executor(run: RunDirectory, plan: Plan) -> Executor:
-    """As many workers as there are seeds, at most as many as a search has: a lone one gets all the cores.
+def _slots(plan: Plan) -> tuple[Slot, ...]:
+    """As many places as there are seeds, at most as many as a search has: a lone one gets all the cores.
 
     By the number of all seeds, not of those that are left: how many threads sum up changes the last digits.
     """
@@ -173,10 +176,17 @@ def _executor(run: RunDirectory, plan: Plan) -> Executor:
     def places(workers: int | None) -> Sequence[Slot]:
         return device_slots(workers, settings.children_per_device, visible, torch.cuda.device_count, usable_cores())
 
-    slots = with_memory(places(min(plan.num_seeds, len(places(settings.workers)))), settings.memory_gib)
-    setup = {"config": plan.config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
-    executor: Executor = EXECUTORS[settings.kind].make(
-        "nasflow_cli.train.final:make_handler", setup, slots, None, steady(time.time, time.monotonic)
+    return with_memory(places(min(plan.num_seeds, len(places(settings.workers)))), settings.memory_gib)
+
+
+def _executor(run: RunDirectory, plan: Plan, slots: Sequence[Slot]) -> Executor:
+    """A worker for each slot."""
+    executor: Executor = EXECUTORS[plan.config.executor.kind].make(
+        "nasflow_cli.train.final:make_handler",
+        worker_setup(plan.config, run, len(slots)),
+        slots,
+        None,
+        steady(time.time, time.monotonic),
     )
     return executor
 

@@ -30,8 +30,9 @@ from nasflow_cli.nets.measure import measure
 from nasflow_cli.store.final_results import FinalTraining, final_trainings
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Labelled, load_splits
+from nasflow_cli.train.feed import Images, Normalise
 from nasflow_cli.train.schedule import Schedule
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 WIDEST = 256

@@ -33,8 +33,10 @@ from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.nets.builder import build
 from nasflow_cli.nets.cost import cost
+from nasflow_cli.train.data import load_splits
+from nasflow_cli.train.feed import Images, Normalise
 from nasflow_cli.train.schedule import Schedule
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.trainer import Trainer
 
 METHODS = ("constant", "decay", "cosine", "constant-bf16", "constant-again")
 CPU = torch.device("cpu")
@@ -46,9 +48,7 @@ class Bench:
 
     def __init__(self, config: Path, overrides: Sequence[str], rungs: Sequence[int], final: int) -> None:
         self.experiment = assemble.check(assemble.load(config, overrides))
-        splits = self.experiment.splits
-        if splits is None:
-            raise SystemExit("the experiment has no data")
+        splits = load_splits(self.experiment.config.data_section)
         self.splits, self.rungs, self.final = splits, rungs, final
         self.train, self.validation = Images.on(CPU, splits.train), Images.on(CPU, splits.validation)
 

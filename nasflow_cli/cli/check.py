@@ -77,16 +77,17 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
 
 
 def _data(experiment: Experiment) -> dict[str, Any] | None:
-    splits = experiment.splits
-    if splits is None:
+    data = experiment.data
+    if data is None:
         return None
     return {
         "source": experiment.config.data_section.source,
-        "shape": list(splits.input_shape),
-        "classes": splits.num_classes,
-        "train": len(splits.train),
-        "validation": len(splits.validation),
-        "test": len(splits.test),
+        "shape": list(data.input_shape),
+        "classes": data.num_classes,
+        "train": data.num_train,
+        "validation": data.num_validation,
+        "test": data.num_test,
+        "bytes": data.num_bytes,
     }
 
 

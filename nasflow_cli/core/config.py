@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -66,6 +67,25 @@ class AugmentConfig(Section):
     )
 
 
+class HubConfig(Section):
+    """Of the source `hub` alone: which version of a data set, which splits, which columns.
+
+    The split `test` is the test data; where there is none, that is carved out of the training data as ever. A split
+    called `validation` is not used unless it is named here.
+    """
+
+    subset: str | None = Field(default=None, description="The configuration of the data set, where it has several.")
+    revision: str | None = Field(default=None, description="A branch, tag or commit on the hub; null: the newest.")
+    train: str | None = Field(default=None, description="The split that is trained on; null: `train`.")
+    test: str | None = Field(default=None, description="The split that is tested on; null: `test`, if there is one.")
+    image: str | None = Field(default=None, description="The column of images; null: the only one.")
+    label: str | None = Field(
+        default=None,
+        description="The column of classes; null: the only one that is declared as such, else `label`, `labels` or "
+        "`fine_label`.",
+    )
+
+
 class DataConfig(Section):
     """Where the data comes from and how it is split. The search never sees the test split.
 
@@ -79,7 +99,7 @@ class DataConfig(Section):
     path: str | None = Field(
         default=None,
         description="File or folder; a relative path starts at the working directory or, where nothing is there, at "
-        "the folder of the experiment file.",
+        "the folder of the experiment file. For `hub` also the name of a data set (`owner/name`).",
     )
     test_path: str | None = Field(default=None, description="Test data, where it is a file or folder of its own.")
     target: str | None = Field(default=None, description="Tables only: the column of the classes; null: the last one.")
@@ -89,6 +109,7 @@ class DataConfig(Section):
     header: bool = Field(
         default=True, description="Tables only: the first row names the columns; false: column1, column2, ..."
     )
+    hub: HubConfig = HubConfig()
     test_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="Carved out as test split when the source has none."
     )
@@ -111,6 +132,12 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _hub(self) -> DataConfig:
+        if self.hub != HubConfig() and not DATASETS[self.source].facts.get("named"):
+            raise ValueError(f"hub has the settings of the source 'hub', and this is {self.source!r}; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _columns(self) -> DataConfig:
         if DATASETS[self.source].facts.get("columns"):
             return self
@@ -121,6 +148,13 @@ class DataConfig(Section):
                     f"{key} is a setting of tables ({tables}), and {self.source!r} has no columns; remove it"
                 )
         return self
+
+
+def _is_there(path: str | None) -> bool:
+    try:
+        return path is not None and Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _either_way(schema: dict[str, Any]) -> None:
@@ -330,9 +364,39 @@ class ExecutorConfig(Section):
         "(0.2 to 0.5 GiB) and what is on a device. A trial that needs more fails, and its worker goes on. Kept by the "
         "executor `local`, on Linux.",
     )
+    data_gib: float | None = Field(
+        default=None,
+        ge=0,
+        description="Most data that a worker holds on its device or in memory, in GiB, decoded. More than that is "
+        "decoded once into a file in the run directory, which all workers share, and streamed from there. null: a "
+        "quarter of the machine's memory over the workers (and of `memory_gib`), on a GPU at most half of its memory "
+        "over its children. Never more than 16.",
+    )
+    loaders: int | None = Field(
+        default=None,
+        ge=0,
+        description="Processes of each worker that read streamed data ahead; 0: the worker reads itself. null: none on "
+        "the CPU, where they would only take cores from training; on a GPU one, or two where each worker has four "
+        "cores.",
+    )
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
     )
+
+
+def _forget_unused(value: dict[str, Any]) -> None:
+    """Leave out settings that are younger than the first runs, where they say what was so without them."""
+    training, data = value["training"], value["data"]
+    if training["schedule"] == "constant":
+        training.pop("schedule")
+        training.pop("decay_fraction")
+    if data is None:
+        return
+    for name in ("colour", "mixup"):
+        if not data["augment"][name]:
+            data["augment"].pop(name)
+    if data["hub"] == HubConfig().model_dump(mode="json"):
+        data.pop("hub")
 
 
 class ExperimentConfig(Section):
@@ -366,12 +430,7 @@ class ExperimentConfig(Section):
         for operational in ("trials", "time_limit_s", "confirm"):
             value["search"].pop(operational)
         value["training"].pop("checkpoint_every_s")
-        if value["training"]["schedule"] == "constant":  # as it was before there was a choice
-            value["training"].pop("schedule")
-            value["training"].pop("decay_fraction")
-        for name in ("colour", "mixup"):  # younger than the first runs, which are without them
-            if value["data"] is not None and not value["data"]["augment"][name]:
-                value["data"]["augment"].pop(name)
+        _forget_unused(value)
         # The order of the cells counts: parameters are declared, and so drawn, in it.
         return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
@@ -397,7 +456,10 @@ class ExperimentConfig(Section):
         data, evaluator = self.data, self.evaluator
         if data is not None:
             given = {name: getattr(data, name) for name in ("path", "test_path")}
-            data = data.model_copy(update={name: place(path) for name, path in given.items() if path is not None})
+            moved = {name: place(path) for name, path in given.items() if path is not None}
+            if DATASETS[data.source].facts.get("named") and not _is_there(moved.get("path")):
+                moved.pop("path", None)  # the name of a data set, or of nothing
+            data = data.model_copy(update=moved)
         if isinstance(evaluator, TableConfig):
             evaluator = evaluator.model_copy(update={"path": place(evaluator.path)})
         return self.model_copy(update={"data": data, "evaluator": evaluator})

@@ -40,7 +40,7 @@ def serve(connection: Connection, driver: int) -> None:
     runs the handler and is answered by the message of `boundary.attempt`; `{"stop": true}` asks the task that runs to
     stop.
     """
-    _die_with(driver)
+    die_with(driver)
     for number in DRIVERS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
@@ -56,8 +56,8 @@ def serve(connection: Connection, driver: int) -> None:
             connection.send_bytes(encode(desk.work(*orders.next())))
 
 
-def _die_with(driver: int) -> None:
-    """Have the kernel kill this process when its driver ends, even one that is stopped or stuck in C code."""
+def die_with(driver: int) -> None:
+    """Have the kernel kill this process when its driver (its parent) ends, even one that is stuck in C code."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != driver:  # it ended before the line above

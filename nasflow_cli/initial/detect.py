@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nasflow_cli.core.errors import DataError, MissingError
 from nasflow_cli.train.data.folder import SUFFIXES
+from nasflow_cli.train.data.hub import is_saved
 
 _FILES = {
     ".csv": "csv",
@@ -26,6 +27,7 @@ READABLE = """what can be read:
   arrays                .npz with x_train, y_train (x_test, y_test), or x, y, or images, labels
   images                a folder with one sub-folder of images for each class, or train/ and test/ with such sub-folders
   images in parquet     a .parquet file in the layout of Hugging Face, or a folder with train*.parquet (test*.parquet)
+  a saved data set      a folder that Hugging Face's `save_to_disk` wrote (needs the extra `hub`)
   CIFAR-10, CIFAR-100   the official binary archive, packed or extracted
   a folder              with one such file, or with train.csv and test.csv, or train.npz and test.npz"""
 
@@ -47,7 +49,7 @@ def detect(path: Path) -> Place:
         why = getattr(error, "strerror", None) or error
         raise MissingError(f"--data: cannot find {path} ({why}); name a file or folder that is there") from error
     if path.is_dir():
-        return _detect_folder(path)
+        return Place(source="hub", path=path) if is_saved(path) else _detect_folder(path)
     source = _source_of(path)
     if source is None or not path.is_file():
         raise DataError(f"--data: {path} is of no kind that can be read; {READABLE}")

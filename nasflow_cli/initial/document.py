@@ -9,7 +9,7 @@ from nasflow_cli.initial.findings import Findings
 from nasflow_cli.initial.fit import CORE_FLOPS, PARAMS_AN_EXAMPLE, Fit, Layout, Machine
 from nasflow_cli.initial.words import number, quoted, remark, said, setting, shown
 from nasflow_cli.optim.plan import rung_budgets
-from nasflow_cli.train.data.load import shown as described
+from nasflow_cli.train.data.gather import shown as described
 
 IMBALANCE = 5
 """Largest class to smallest, from which on it is worth a comment."""

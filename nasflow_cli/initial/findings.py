@@ -67,8 +67,8 @@ def look(place: Place, target: str | None, has_gpu: bool) -> Findings:
     try:
         source: Source = DATASETS[config.source].make(config)
         sizes = np.bincount(source.train.labels, minlength=len(source.classes)).tolist()
-        first = source.train.take(np.zeros(1, dtype=np.int64)).images.shape[1:]
-        limit = _limit(first, len(sizes), sum(sizes), has_gpu)
+        _, example = next(iter(source.train.blocks(np.zeros(1, dtype=np.int64))))
+        limit = _limit(example.shape[1:], len(sizes), sum(sizes), has_gpu)
         test, validation = _splitting(sizes, source.test is not None, limit)
         settings = {"test_fraction": test, "validation_fraction": validation, "train_limit": limit}
         splits = load_splits(config.model_copy(update=settings))

@@ -16,11 +16,11 @@ def refuse_links(run: RunDirectory) -> None:
     for path in (
         *(run.config, run.resolved_config, run.environment, run.journal, run.lock),
         *(run.leaderboard_csv, run.leaderboard_json, run.report, run.export),
-        *(run.predictor, run.hpbandster, run.trials, run.final),
+        *(run.predictor, run.hpbandster, run.trials, run.final, run.data),
     ):
         if os.path.islink(path):
             raise _refused(str(path))
-    for folder in (run.predictor, run.hpbandster, run.trials, run.final):
+    for folder in (run.predictor, run.hpbandster, run.trials, run.final, run.data):
         # A trial's folder is looked into as well: there are thousands, so that no file of them costs a call of its own.
         for inside in _folders_in(str(folder)):
             deeper = _folders_in(inside)

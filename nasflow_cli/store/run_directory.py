@@ -129,6 +129,11 @@ class RunDirectory:
         """The directory of all final trainings."""
         return self.root / "final"
 
+    @property
+    def data(self) -> Path:
+        """The directory of decoded data, where that does not fit in memory; derived from the data set."""
+        return self.root / "data"
+
     def trial(self, number: int) -> TrialDirectory:
         """Return where trial `number` keeps its files."""
         return TrialDirectory(self.trials / str(number))

@@ -8,7 +8,6 @@ Log and journal say so.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 
@@ -20,22 +19,12 @@ from nasflow_cli.nets.builder import build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
-from nasflow_cli.train.data import Splits, load_splits
 from nasflow_cli.train.device import forget_peak, peak_memory
-from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
+from nasflow_cli.train.epochs import Training, go_on, in_parts, log, recorded_epochs, train_epochs
 from nasflow_cli.train.protocol import Assignment, Report
 from nasflow_cli.train.schedule import Schedule
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Resident:
-    """The data of a worker, loaded once."""
-
-    splits: Splits
-    train: Images
-    validation: Images
-    normalise: Normalise = field(repr=False)
+from nasflow_cli.train.trainer import Trainer
+from nasflow_cli.train.worker_data import DataHolder, WorkerData, peak_memory_mib
 
 
 class ChildTrainer:
@@ -46,34 +35,35 @@ class ChildTrainer:
         self.run = run
         self.device = device
         self.space = SearchSpace(config.space, operation_facts())
-        self._data: _Resident | None = None
-
-    def data(self) -> _Resident:
-        """The data, loaded at the first call."""
-        if self._data is None:
-            splits = load_splits(self.config.data_section)
-            self._data = _Resident(
-                splits=splits,
-                train=Images.on(self.device, splits.train),
-                validation=Images.on(self.device, splits.validation),
-                normalise=Normalise(splits, self.device),
-            )
-        return self._data
+        self._holder = DataHolder(config, run, device, "search")
 
     def __call__(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Report:
         """Train up to the budget and score. Raises Interrupted at the end of an epoch when told to stop.
 
         A device's OutOfMemoryError is raised when half batches do not fit either.
         """
-        self.data()
         notes: list[str] = []
-        return in_parts(lambda parts: self._train(assignment, should_stop, notes, parts), notes)
 
-    def _train(self, assignment: Assignment, should_stop: Callable[[], bool], notes: list[str], parts: int) -> Report:
-        data = self.data()
+        def train(data: WorkerData) -> Report:
+            return in_parts(lambda parts: self._train(assignment, should_stop, data, parts, notes), notes)
+
+        return self._holder.use(train, notes)
+
+    def close(self) -> None:
+        """Forget the data, and end the processes that read it."""
+        self._holder.close()
+
+    def _train(
+        self,
+        assignment: Assignment,
+        should_stop: Callable[[], bool],
+        data: WorkerData,
+        parts: int,
+        notes: list[str],
+    ) -> Report:
         forget_peak(self.device)
         graph = self.space.graph(assignment.architecture)
-        shape, classes = data.splits.input_shape, data.splits.num_classes
+        shape, classes = data.input_shape, data.num_classes
         network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
         trainer = Trainer(network, self.config.training, data.normalise, assignment.seed, self.device)
         trainer.parts = parts
@@ -89,7 +79,8 @@ class ChildTrainer:
         lineage = [(f"trial {number}", self.run.trial(number)) for number in assignment.lineage]
         start = go_on(trainer, training, lineage, notes)
         train_epochs(trainer, training, start, (data.train, self.config.data_section.augment), should_stop)
-        score = trainer.evaluate(data.validation)
+        score = trainer.evaluate(data.scored)
+        log(f"the largest resident memory of this worker so far is {peak_memory_mib()} MiB")
         about = cost(graph, shape, classes)
         # What was paid before an interruption counts: an interrupted trial reports what any other would.
         paid = recorded_epochs(training.files)

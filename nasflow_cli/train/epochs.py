@@ -21,8 +21,9 @@ from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.store.files import make_directory, open_lines, write_whole
 from nasflow_cli.store.run_directory import TrialDirectory
 from nasflow_cli.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from nasflow_cli.train.feed import Feed
 from nasflow_cli.train.schedule import Schedule
-from nasflow_cli.train.trainer import Images, Trainer
+from nasflow_cli.train.trainer import Trainer
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ def train_epochs(
     trainer: Trainer,
     training: Training,
     start: int,
-    data: tuple[Images, AugmentConfig],
+    data: tuple[Feed, AugmentConfig],
     should_stop: Callable[[], bool],
 ) -> None:
     """Train the epochs from `start` (as many are done) to the budget; the last one leaves a checkpoint.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from nasflow_cli.core.architecture import Architecture
@@ -21,11 +20,11 @@ from nasflow_cli.nets.builder import build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.store.run_directory import RunDirectory
-from nasflow_cli.train.data import Labelled, Splits, load_splits
-from nasflow_cli.train.epochs import Training, go_on, in_parts, recorded_epochs, train_epochs
+from nasflow_cli.train.epochs import Training, go_on, in_parts, log, recorded_epochs, train_epochs
 from nasflow_cli.train.schedule import Schedule
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.trainer import Trainer
 from nasflow_cli.train.worker import opened
+from nasflow_cli.train.worker_data import DataHolder, WorkerData, peak_memory_mib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class FinalTrainer:
         self.run = run
         self.device = device
         self.space = SearchSpace(config.space, operation_facts())
-        self._data: tuple[Splits, Images] | None = None
+        self._holder = DataHolder(config, run, device, "final")
 
     def __call__(self, assignment: FinalAssignment, should_stop: Callable[[], bool]) -> dict[str, Any]:
         """Train and test. Returns `score` (test accuracy), `epochs`, `metrics` and `notes` (what was mended).
@@ -72,28 +71,30 @@ class FinalTrainer:
         Called again after anything that ended it, it goes on from its checkpoint and returns the same (on the CPU).
         Raises Interrupted at the end of an epoch when told to stop, DivergedError.
         """
-        if self._data is None:
-            splits = load_splits(self.config.data_section)
-            self._data = splits, Images.on(self.device, _joined(splits.train, splits.validation))
-        data = self._data
         notes: list[str] = []
-        reply = in_parts(lambda parts: self._train(assignment, should_stop, data, parts, notes), notes)
+
+        def train(data: WorkerData) -> dict[str, Any]:
+            return in_parts(lambda parts: self._train(assignment, should_stop, data, parts, notes), notes)
+
+        reply = self._holder.use(train, notes)
         return {**reply, "notes": notes}
+
+    def close(self) -> None:
+        """Forget the data, and end the processes that read it."""
+        self._holder.close()
 
     def _train(
         self,
         assignment: FinalAssignment,
         should_stop: Callable[[], bool],
-        data: tuple[Splits, Images],
+        data: WorkerData,
         parts: int,
         notes: list[str],
     ) -> dict[str, Any]:
-        splits, train = data
         graph = self.space.graph(assignment.architecture)
-        shape, classes = splits.input_shape, splits.num_classes
+        shape, classes = data.input_shape, data.num_classes
         network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
-        normalise = Normalise(splits, self.device)
-        trainer = Trainer(network, self.config.training, normalise, assignment.seed, self.device)
+        trainer = Trainer(network, self.config.training, data.normalise, assignment.seed, self.device)
         trainer.parts = parts
         training = Training(
             key=assignment.key,
@@ -103,15 +104,16 @@ class FinalTrainer:
             checkpoint_every_s=self.config.training.checkpoint_every_s,
         )
         start = go_on(trainer, training, [("its checkpoint", training.files)], notes=notes)
-        train_epochs(trainer, training, start, (train, self.config.data_section.augment), should_stop)
-        score = trainer.evaluate(Images.on(self.device, splits.test))
+        train_epochs(trainer, training, start, (data.train, self.config.data_section.augment), should_stop)
+        score = trainer.evaluate(data.scored)
+        log(f"the largest resident memory of this worker so far is {peak_memory_mib()} MiB")
         about = cost(graph, shape, classes)
         paid = recorded_epochs(training.files)
         metrics = {
             "test_loss": score.loss,
             "train_loss": paid[-1]["train_loss"] if paid else 0.0,
-            "num_train": len(train),
-            "num_test": len(splits.test),
+            "num_train": len(data.train),
+            "num_test": len(data.scored),
             "params": about.params,
             "flops": about.flops,
             "gpu": int(self.device.type == "cuda"),
@@ -127,10 +129,3 @@ def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable
         return trainer(FinalAssignment.from_json(payload), should_stop)
 
     return handle
-
-
-def _joined(train: Labelled, validation: Labelled) -> Labelled:
-    return Labelled(
-        images=np.concatenate([train.images, validation.images]),
-        labels=np.concatenate([train.labels, validation.labels]),
-    )

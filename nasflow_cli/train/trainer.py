@@ -21,7 +21,7 @@ from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.train.augment import augment, mix
 from nasflow_cli.train.checkpoint import CheckpointError, flatten_optimizer, restore_optimizer
-from nasflow_cli.train.data import Labelled, Splits
+from nasflow_cli.train.feed import Feed, Normalise
 from nasflow_cli.train.schedule import Rate
 
 Targets = tuple[Tensor, ...]
@@ -35,47 +35,11 @@ class DivergedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
-    """One split on the device: uint8 (n, channels, height, width) or float32 (n, features), and labels int64 (n,)."""
-
-    images: Tensor
-    labels: Tensor
-
-    @classmethod
-    def on(cls, device: torch.device, split: Labelled) -> Images:
-        """Copy a split to the device."""
-        images = torch.from_numpy(split.images).to(device)
-        if images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return cls(images=images, labels=torch.from_numpy(split.labels).to(device))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """`accuracy` is a share of 1; `loss` is the mean cross-entropy in nats."""
 
     accuracy: float
     loss: float
-
-
-class Normalise(nn.Module):
-    """Raw values to zero mean and unit deviation: 0..255 a channel of images, any number a feature of vectors."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, splits: Splits, device: torch.device) -> None:
-        super().__init__()
-        shape = (1, -1, *(1 for _ in splits.input_shape[1:]))
-        self.register_buffer("mean", torch.tensor(splits.mean, device=device).view(shape))
-        self.register_buffer("std", torch.tensor(splits.std, device=device).view(shape))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return float32 of the same shape."""
-        return (images.float() - self.mean) / self.std
 
 
 class Trainer:
@@ -122,7 +86,7 @@ class Trainer:
             fused=True,
         )
 
-    def epoch(self, number: int, split: Images, changes: AugmentConfig, rate: Rate) -> float:
+    def epoch(self, number: int, split: Feed, changes: AugmentConfig, rate: Rate) -> float:
         """Train epoch `number` (from 0) and return the mean loss. Raises DivergedError when it is not finite.
 
         `rate` gives the learning rate of each step.
@@ -131,14 +95,13 @@ class Trainer:
         shuffler = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
         augmenter = torch.Generator(self.device).manual_seed(derived_seed(self.seed, number, Purpose.AUGMENT))
         torch.manual_seed(derived_seed(self.seed, number, Purpose.DROPOUT))
-        order = torch.randperm(len(split), generator=shuffler).to(self.device)
+        order = torch.randperm(len(split), generator=shuffler)
         size = min(self.recipe.batch_size, len(split))
         steps = len(split) // size
         total = torch.zeros((), device=self.device)
         shares = self._shares(number, changes.mixup, len(split))
-        for step in range(steps):
-            chosen = order[step * size : (step + 1) * size]
-            images = augment(split.images[chosen], changes, augmenter)
+        for step, (chosen, raw) in enumerate(split.batches(order[: steps * size], size)):
+            images = augment(raw, changes, augmenter)
             targets: Targets = (split.labels[chosen],)
             if shares is not None:
                 mixed = mix(images, split.labels[chosen], shares[chosen], augmenter)
@@ -199,14 +162,14 @@ class Trainer:
             group["lr"] = rate
 
     @torch.no_grad()
-    def evaluate(self, split: Images, batch_size: int = 1024) -> Score:
+    def evaluate(self, split: Feed, batch_size: int = 1024) -> Score:
         """Score the averaged weights. Raises DivergedError when an output is not finite."""
         self.network.eval()
         logits = []
         weights = {**self.network.state_dict(), **self._average}
         size = max(1, batch_size // self.parts)
-        for start in range(0, len(split), size):
-            images = self.normalise(split.images[start : start + size])
+        for raw in split.in_turn(size):
+            images = self.normalise(raw)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
                 logits.append(torch.func.functional_call(self.network, weights, (images,)).float())
         outputs = torch.cat(logits)

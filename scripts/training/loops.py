@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from nasflow_cli.core.config import TrainingConfig
 from nasflow_cli.nets.builder import build
 from nasflow_cli.train.data import Labelled, Splits
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.feed import Images, Normalise
+from nasflow_cli.train.schedule import Schedule
+from nasflow_cli.train.trainer import Trainer
 from training.networks import BY_HAND, copy_weights
 from training.problem import NUM_CLASSES, Problem
 
@@ -207,10 +209,11 @@ class OurLoop:
         recipe = problem.recipe.model_copy(update={"precision": precision})
         self.trainer = Trainer(self.network, recipe, Normalise(splits, device), SEED, device)
         self.images, self.augment = Images.on(device, data), problem.augment
+        self.rate = Schedule(recipe=recipe, budget=1, horizon=1).rate
 
     def epoch(self, number: int) -> float:
         """Train epoch `number` and return the mean loss."""
-        return self.trainer.epoch(number, self.images, self.augment)
+        return self.trainer.epoch(number, self.images, self.augment, self.rate)
 
 
 LOOPS: Mapping[str, Callable[[Problem, torch.device, str], Loop]] = {

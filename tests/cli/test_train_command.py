@@ -33,10 +33,11 @@ from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
-from nasflow_cli.train.data import Labelled
+from nasflow_cli.train.data import Labelled, load_splits
+from nasflow_cli.train.feed import Images, Normalise
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
 from nasflow_cli.train.schedule import Schedule
-from nasflow_cli.train.trainer import Images, Normalise, Trainer, scored_weights
+from nasflow_cli.train.trainer import Trainer, scored_weights
 
 Call = Callable[..., tuple[int, str, str]]
 EPOCHS = 3
@@ -114,8 +115,8 @@ def test_it_trains_on_all_but_the_test_split_and_scores_the_last_epoch_on_that(
 
     torch.set_num_threads(1)
     experiment = assemble.check(assemble.load(finished[0], []))
-    splits, cpu, recipe = experiment.splits, torch.device("cpu"), experiment.config.training
-    assert splits is not None
+    splits = load_splits(experiment.config.data_section)
+    cpu, recipe = torch.device("cpu"), experiment.config.training
     seed = derived_seed(experiment.config.seed, 0, Purpose.FINAL)
     trial = history_of(read_events(searched.journal), searched.journal).trials[best_of(searched)]
     graph = experiment.space.graph(trial.architecture)
@@ -263,7 +264,9 @@ def test_a_device_with_too_little_memory_for_a_batch_is_given_halves(
 def trained_by(handler: Handler, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The final training of one seed of a trial, with this in the place of its worker. Returns what was said."""
     (folder / "run" / "final" / "trial0-epochs1" / "seed0").mkdir(parents=True)
-    monkeypatch.setattr(final_module, "_executor", lambda run, plan: InlineExecutor(lambda: handler, time.monotonic))
+    monkeypatch.setattr(
+        final_module, "_executor", lambda run, plan, slots: InlineExecutor(lambda: handler, time.monotonic)
+    )
     trial = Trial(
         **{"number": 0, "architecture": Architecture(structure={}, operators={}), "key": "a", "budget": 1, "seed": 0},
         **{"phase": "structure", "turn": 0, "bracket": 0, "rung": 0, "slot": (0, 0, 0), "parent": None},

@@ -31,8 +31,8 @@ def config_with_trouble(path: Path, **sections: Any) -> Path:
 class Child:
     """Trains trials of one architecture, each up to a budget."""
 
-    def __init__(self, folder: Path) -> None:
-        config = assemble.load(config_with_trouble(folder / "tiny.yaml"), [])
+    def __init__(self, folder: Path, **sections: Any) -> None:
+        config = assemble.load(config_with_trouble(folder / "tiny.yaml", **sections), [])
         self.run = RunDirectory(folder / "run")
         self.evaluator = ChildTrainer(config, self.run, torch.device("cpu"))
         members = (self.evaluator.space.sample_member(generator(0, n, Purpose.FEASIBLE)) for n in range(20))

@@ -25,7 +25,8 @@ from nasflow_cli.execute.boundary import failure_of
 from nasflow_cli.train import child as child_module
 from nasflow_cli.train.checkpoint import Checkpoint, save_checkpoint
 from nasflow_cli.train.data import Labelled, Splits
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.feed import Images, Normalise
+from nasflow_cli.train.trainer import Trainer
 
 Trouble = Any
 

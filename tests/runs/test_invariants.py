@@ -26,9 +26,10 @@ from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.checkpoint import CheckpointError, load_checkpoint
 from nasflow_cli.train.child import ChildTrainer
+from nasflow_cli.train.feed import Images
 from nasflow_cli.train.protocol import Assignment
 from nasflow_cli.train.schedule import Rate
-from nasflow_cli.train.trainer import Images, Trainer
+from nasflow_cli.train.trainer import Trainer
 
 PACKAGE = Path(nasflow_cli.__file__).parent
 

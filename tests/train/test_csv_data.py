@@ -9,7 +9,7 @@ from made_data import load, refused, write_npz
 from made_tables import HEADER, ROWS, with_row, write_table
 
 from nasflow_cli.core.errors import ConfigError, DataError
-from nasflow_cli.train.data import csv, delimited
+from nasflow_cli.train.data import delimited, gather
 from nasflow_cli.train.data.load import feature_statistics
 from nasflow_cli.train.data.values import Splits
 
@@ -259,9 +259,9 @@ def test_a_file_that_unpacks_without_end_is_not_read_whole(tmp_path: Path, monke
 
 
 def test_features_that_take_too_much_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv, "MAX_BYTES", 100)
+    monkeypatch.setattr(gather, "MAX_BYTES", 100)
 
-    assert "rows of 3 features take more than" in refused(DataError, "csv", write_table(tmp_path / "a.csv"))
+    assert "vectors of 3 features take more than" in refused(DataError, "csv", write_table(tmp_path / "a.csv"))
 
 
 def test_two_dimensional_arrays_are_vectors(tmp_path: Path) -> None:

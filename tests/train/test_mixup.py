@@ -8,7 +8,8 @@ from torch import nn
 
 from nasflow_cli.core.config import AugmentConfig, DataConfig, TrainingConfig
 from nasflow_cli.train.data import load_splits
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.feed import Images, Normalise
+from nasflow_cli.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 

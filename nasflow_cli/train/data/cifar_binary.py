@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +19,7 @@ from nasflow_cli.core.config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import encode_labels, existing, refuse
-from nasflow_cli.train.data.values import Pixels, Positions, Source, Undecoded
+from nasflow_cli.train.data.values import Block, Pixels, Positions, Source, Undecoded, blocks_of
 
 _WANTED = "cifar-10-binary.tar.gz, cifar-100-binary.tar.gz, or the folder extracted from one"
 _PIXELS = 3 * 32 * 32
@@ -85,8 +85,10 @@ def _part(path: Path, name: str, content: bytes, layout: _Layout, classes: tuple
 
 
 def _undecoded(records: Pixels, layout: _Layout) -> Undecoded:
-    def decode(positions: Positions) -> Pixels:
-        return np.ascontiguousarray(records[positions, layout.label_bytes :]).reshape(-1, 3, 32, 32)
+    def decode(positions: Positions) -> Iterator[Block]:
+        for rows in blocks_of(records, len(positions)):
+            pixels = records[positions[rows], layout.label_bytes :]
+            yield np.arange(rows.start, rows.stop), np.ascontiguousarray(pixels).reshape(-1, 3, 32, 32)
 
     return Undecoded(labels=records[:, layout.label_bytes - 1].astype(np.int64), decode=decode)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +19,9 @@ import numpy as np
 from nasflow_cli.core.config import DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError
 from nasflow_cli.core.registry import DATASETS, nearest
-from nasflow_cli.train.data.checks import MAX_BYTES, existing_file
+from nasflow_cli.train.data.checks import existing_file
 from nasflow_cli.train.data.delimited import Table
-from nasflow_cli.train.data.values import Labels, Positions, Source, Undecoded, Vectors
+from nasflow_cli.train.data.values import BLOCK_BYTES, Block, Labels, Positions, Source, Undecoded
 
 MAX_VALUES = 32
 """A text column with more values than this is more likely a name than a category."""
@@ -244,40 +244,45 @@ def _check_same(test: Table, train: Table, needed: Sequence[str], config: DataCo
 
 
 def _undecoded(table: Table, columns: Sequence[_Column], target: _Target, raw: _Raw) -> Undecoded:
-    def decode(positions: Positions) -> Vectors:
+    def decode(positions: Positions) -> Iterator[Block]:
         return _decode(table, columns, positions, len(raw.lines))
 
     return Undecoded(labels=target.labels(table, raw), decode=decode)
 
 
-def _decode(table: Table, columns: Sequence[_Column], positions: Positions, num_rows: int) -> Vectors:
-    """Read the rows at `positions`, float32 (n, features), in their order."""
+def _decode(table: Table, columns: Sequence[_Column], positions: Positions, num_rows: int) -> Iterator[Block]:
+    """Read through the file once for the rows at `positions`, float32 (m, features)."""
     width = sum(len(column.features) for column in columns)
-    if len(positions) * width * 4 > MAX_BYTES:
-        raise DataError(
-            f"{table.path}: {len(positions)} rows of {width} features take more than {MAX_BYTES >> 30} GiB; "
-            "set data.train_limit and data.test_limit"
-        )
     where = [(column, table.names.index(column.name)) for column in columns]
-    vectors = np.empty((len(positions), width), dtype=np.float32)
-    ranks = np.full(num_rows, -1, dtype=np.int64)
-    ranks[positions] = np.arange(len(positions))
-    row = -1
+    indices = np.full(num_rows, -1, dtype=np.int64)
+    indices[positions] = np.arange(len(positions))
+    size = max(1, BLOCK_BYTES // (4 * width))
+    held, vectors, row = np.empty(size, dtype=np.int64), np.empty((size, width), dtype=np.float32), -1
+    filled = 0
     for row, (line, fields) in enumerate(table.rows()):
         if row >= num_rows:
             break
-        if ranks[row] < 0:
+        if indices[row] < 0:
             continue
-        encoded: list[float] = []
-        for column, at in where:
-            try:
-                encoded += column.encode(fields[at])
-            except DataError as error:
-                raise DataError(f"{table.place(line, at)}: {error}") from None
-        vectors[ranks[row]] = encoded
+        vectors[filled], held[filled] = _encoded(table, where, line, fields), indices[row]
+        filled += 1
+        if filled == size:
+            yield held.copy(), vectors.copy()
+            filled = 0
     if row != num_rows - 1:
         raise DataError(f"{table.path} was changed while it was read; start again")
-    return vectors
+    if filled:
+        yield held[:filled], vectors[:filled]
+
+
+def _encoded(table: Table, where: Sequence[tuple[_Column, int]], line: int, fields: Sequence[str]) -> list[float]:
+    encoded: list[float] = []
+    for column, at in where:
+        try:
+            encoded += column.encode(fields[at])
+        except DataError as error:
+            raise DataError(f"{table.place(line, at)}: {error}") from None
+    return encoded
 
 
 def as_number(text: str) -> float | None:

@@ -5,7 +5,7 @@ Hidden entries and files of other types are skipped; a class folder without an i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import existing_folder
 from nasflow_cli.train.data.images import decode_images
-from nasflow_cli.train.data.values import Pixels, Positions, Source, Undecoded
+from nasflow_cli.train.data.values import Block, Positions, Source, Undecoded
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
@@ -56,13 +56,13 @@ def _read(root: Path, classes: tuple[str, ...]) -> Undecoded:
         files += images
         labels += [classes.index(entry.name)] * len(images)
 
-    def decode(positions: Positions) -> Pixels:
-        return decode_images(_encoded([files[position] for position in positions]), len(positions))
+    def decode(positions: Positions) -> Iterator[Block]:
+        return decode_images(_encoded(files[position] for position in positions))
 
     return Undecoded(labels=np.array(labels, dtype=np.int64), decode=decode)
 
 
-def _encoded(files: list[Path]) -> Iterator[tuple[int, str, bytes]]:
+def _encoded(files: Iterable[Path]) -> Iterator[tuple[int, str, bytes]]:
     for position, file in enumerate(files):
         try:
             data = file.read_bytes()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,55 @@ from nasflow_cli.core.config import AugmentConfig, DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import encode_labels
-from nasflow_cli.train.data.splits import choose_splits
-from nasflow_cli.train.data.values import Labelled, Pixels, Source, Splits, Vectors
+from nasflow_cli.train.data.gather import Memory, Part, Room, gather
+from nasflow_cli.train.data.splits import Chosen, choose_splits
+from nasflow_cli.train.data.values import Inputs, Labelled, Labels, Pixels, Source, Splits, Vectors, blocks_of
 
 
-def load_splits(config: DataConfig) -> Splits:
-    """Read a source and split it; only what is in some split is decoded.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Selection:
+    """What of a source is used, and for what. Nothing of it has been decoded."""
+
+    config: DataConfig
+    source: Source
+    chosen: Chosen
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many examples are in train, validation and test."""
+        return len(self.chosen.train), len(self.chosen.validation), len(self.chosen.test)
+
+    @property
+    def parts(self) -> list[Part]:
+        """All that is wanted, in the order train, validation, test."""
+        own, chosen = self.source.test, self.chosen
+        carved = [] if own is not None else [chosen.test]
+        parts: list[Part] = [(self.source.train, np.concatenate([chosen.train, chosen.validation, *carved]))]
+        return parts if own is None else [*parts, (own, chosen.test)]
+
+    def labels(self) -> Labels:
+        """The labels of all that is wanted, in the order of `parts`."""
+        return np.concatenate([part.labels[positions] for part, positions in self.parts])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """What is known of data before it is decoded.
+
+    `input_shape` is that of the first training example: images are counted as grey while no other is known to be in
+    colour. `num_bytes` is what all examples of that shape take.
+    """
+
+    input_shape: tuple[int, ...]
+    num_classes: int
+    num_train: int
+    num_validation: int
+    num_test: int
+    num_bytes: int
+
+
+def select(config: DataConfig) -> Selection:
+    """Read the labels of a source and choose its splits.
 
     The same configuration and files give the same splits. Raises MissingError when there is nothing at the path,
     DataError when what is there cannot be used, and ConfigError for settings that do not fit the source.
@@ -25,37 +69,80 @@ def load_splits(config: DataConfig) -> Splits:
     _check(source)
     own = source.test
     chosen = choose_splits(source.train.labels, None if own is None else own.labels, source.classes, config)
-    # One decoding for all that comes from the same images: sizes and colours are compared in one place.
-    sizes = [len(chosen.train), len(chosen.validation)] + ([len(chosen.test)] if own is None else [])
-    order = np.concatenate([chosen.train, chosen.validation] + ([chosen.test] if own is None else []))
-    parts = _cut(source.train.take(order), sizes)
-    if own is not None:
-        parts.append(own.take(chosen.test))
-    train, validation, test = _alike(parts)
-    _check_augment(config.augment, train)
-    features = _feature_names(source, train)
-    if train.images.ndim == 2:
-        mean, std = feature_statistics(np.asarray(train.images, np.float32), features)
-        for part in (train, validation, test):
-            _fill(part, mean)
+    return Selection(config=config, source=source, chosen=chosen)
+
+
+def outline(selection: Selection) -> Outline:
+    """Decode one example to know how large all are. Raises DataError, and ConfigError as `load_splits` does."""
+    source = selection.source
+    if source.features:
+        example: Inputs = np.zeros(len(source.features), dtype=np.float32)
     else:
-        mean, std = statistics(np.asarray(train.images, np.uint8))
+        _, (example, *_) = next(iter(source.train.blocks(selection.chosen.train[:1])))
+    shape = example.shape
+    # Whether all images are grey is not known yet.
+    check_augment(selection.config.augment, (3, *shape[1:]) if len(shape) == 3 else shape)
+    train, validation, test = selection.sizes
+    return Outline(
+        input_shape=shape,
+        num_classes=len(source.classes),
+        num_train=train,
+        num_validation=validation,
+        num_test=test,
+        num_bytes=sum(selection.sizes) * example.nbytes,
+    )
+
+
+def load_splits(config: DataConfig) -> Splits:
+    """Read a source and split it in memory; only what is in some split is decoded.
+
+    Raises what `select` does, for an example that cannot be used too, and DataError for more than memory should hold.
+    """
+    return decode(select(config), Memory())
+
+
+def decode(selection: Selection, room: Room) -> Splits:
+    """Decode what was selected into an array of `room`, and find out what values are normalised by."""
+    # One decoding for all: sizes and colours are compared in one place.
+    images = gather(selection.parts, room)
+    num_train, features = selection.sizes[0], _feature_names(selection.source, images)
+    if images.ndim == 2:
+        mean, std = feature_statistics(np.asarray(images[:num_train], np.float32), features, room.forget)
+        _fill(images, mean)
+        room.forget()
+    else:
+        mean, std = statistics(np.asarray(images[:num_train], np.uint8), room.forget)
+    return splits_of(selection, images, mean, std)
+
+
+def splits_of(selection: Selection, images: Inputs, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
+    """Cut decoded examples, in the order of `selection.parts`, into the splits; no copies are made."""
+    labels = selection.labels()
+    check_augment(selection.config.augment, images.shape[1:])
+    ends = np.cumsum(selection.sizes)
+    train, validation, test = (
+        Labelled(images=images[end - size : end], labels=labels[end - size : end])
+        for size, end in zip(selection.sizes, ends, strict=True)
+    )
     return Splits(
         train=train,
         validation=validation,
         test=test,
-        classes=source.classes,
+        classes=selection.source.classes,
         mean=mean,
         std=std,
-        test_indices=tuple(map(int, chosen.test)) if own is None else None,
-        features=features,
+        test_indices=tuple(map(int, selection.chosen.test)) if selection.source.test is None else None,
+        features=_feature_names(selection.source, images),
     )
 
 
-def statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(
+    images: Pixels, forget: Callable[[], None] = lambda: None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in units of 0..255; the deviation is at least 1.
 
-    Exact: sums of whole numbers, in blocks, so that no copy of the images is made in floating point.
+    Exact: sums of whole numbers, in blocks, so that no copy of the images is made in floating point. `forget` is called
+    after each block: what was read need not stay in memory.
     """
     channels = images.shape[1]
     histogram = np.zeros((channels, 256), dtype=np.int64)
@@ -63,13 +150,16 @@ def statistics(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
         block = images[start : start + 1024]
         for channel in range(channels):
             histogram[channel] += np.bincount(block[:, channel].reshape(-1), minlength=256)
+        forget()
     values, count = np.arange(256, dtype=np.float64), histogram[0].sum()
     mean = histogram @ values / count
     variance = (histogram * (values[None] - mean[:, None]) ** 2).sum(axis=1) / count
     return tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), 1.0).tolist())
 
 
-def feature_statistics(vectors: Vectors, names: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def feature_statistics(
+    vectors: Vectors, names: Sequence[str], forget: Callable[[], None] = lambda: None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each feature, in its unit, with its mean in the place of a missing value (NaN).
 
     The deviation of a constant feature is 1, so that it becomes 0 and another value of it elsewhere is not blown up.
@@ -86,22 +176,26 @@ def feature_statistics(vectors: Vectors, names: Sequence[str]) -> tuple[tuple[fl
         is_constant = values.min() == values.max() or deviation < np.finfo(np.float32).tiny
         mean.append(centre)
         std.append(1.0 if is_constant else deviation)
+        forget()
     return tuple(mean), tuple(std)
 
 
-def _fill(part: Labelled, mean: Sequence[float]) -> None:
-    """Put the mean of its feature where a value is missing. The arrays are ours: each was just decoded or copied."""
-    missing: npt.NDArray[np.bool_] = np.isnan(part.images)
-    part.images[missing] = np.broadcast_to(np.array(mean, dtype=np.float32), missing.shape)[missing]
+def _fill(vectors: Inputs, mean: Sequence[float]) -> None:
+    """Put the mean of its feature where a value is missing. The array is ours: it was just filled."""
+    for rows in blocks_of(vectors):
+        block = vectors[rows]
+        missing: npt.NDArray[np.bool_] = np.isnan(block)
+        if missing.any():
+            block[missing] = np.broadcast_to(np.array(mean, dtype=np.float32), missing.shape)[missing]
 
 
-def _feature_names(source: Source, train: Labelled) -> tuple[str, ...]:
+def _feature_names(source: Source, examples: Inputs) -> tuple[str, ...]:
     """The names of the features of vectors; feature1, feature2, ... where the reader has none."""
-    if train.images.ndim != 2:
+    if examples.ndim != 2:
         return ()
-    names = source.features or tuple(f"feature{number}" for number in range(1, train.images.shape[1] + 1))
-    if len(names) != train.images.shape[1]:
-        raise DataError(f"vectors of {train.images.shape[1]} features have {len(names)} names; mend the reader")
+    names = source.features or tuple(f"feature{number}" for number in range(1, examples.shape[1] + 1))
+    if len(names) != examples.shape[1]:
+        raise DataError(f"vectors of {examples.shape[1]} features have {len(names)} names; mend the reader")
     return names
 
 
@@ -113,53 +207,16 @@ def _check(source: Source) -> None:
         raise DataError(f"there is only one class ({', '.join(source.classes)}); a classifier needs at least two")
 
 
-def _cut(whole: Labelled, sizes: list[int]) -> list[Labelled]:
-    """Cut one array into consecutive parts, without copies."""
-    ends = np.cumsum(sizes)
-    return [
-        Labelled(images=whole.images[end - size : end], labels=whole.labels[end - size : end])
-        for size, end in zip(sizes, ends, strict=True)
-    ]
-
-
-def _alike(parts: list[Labelled]) -> list[Labelled]:
-    """Give all parts the same channels: grey becomes colour where others are. Raises DataError for other sizes."""
-    first, last = parts[0].images.shape, parts[-1].images.shape
-    if 2 in {len(first), len(last)}:
-        if first[1:] != last[1:]:
-            raise DataError(f"training data is {shown(first[1:])} and test data {shown(last[1:])}; both must be alike")
-        return parts
-    if first[2:] != last[2:]:
-        raise DataError(
-            f"training images are {first[3]}x{first[2]} pixels and test images {last[3]}x{last[2]}; "
-            "all images must have one size"
-        )
-    channels = max(part.images.shape[1] for part in parts)
-    return [
-        part
-        if part.images.shape[1] == channels
-        else Labelled(images=np.repeat(part.images, channels, axis=1), labels=part.labels)
-        for part in parts
-    ]
-
-
-def shown(shape: Sequence[int]) -> str:
-    """An input shape in words: vectors of 13 features, images of 32x32 pixels."""
-    if len(shape) == 1:
-        return f"vectors of {shape[0]} features"
-    return f"images of {shape[2]}x{shape[1]} pixels"
-
-
-def _check_augment(augment: AugmentConfig, train: Labelled) -> None:
+def check_augment(augment: AugmentConfig, shape: Sequence[int]) -> None:
     """Refuse what would destroy images, and for vectors whatever is switched on."""
-    if train.images.ndim == 2:
+    if len(shape) == 1:
         for key, field in AugmentConfig.model_fields.items():
             if getattr(augment, key) != field.default:
                 raise ConfigError(f"data.augment.{key}: makes no sense for vectors, which have no pixels; remove it")
         return
-    if augment.colour and train.images.shape[1] != 3:
+    if augment.colour and shape[0] != 3:
         raise ConfigError("data.augment.colour: makes no sense for grey images, which have no colours; remove it")
-    height, width = train.images.shape[2:]
+    height, width = shape[1:]
     for key in ("crop", "cutout"):
         pixels = getattr(augment, key)
         if pixels >= min(height, width):

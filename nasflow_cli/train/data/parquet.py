@@ -23,7 +23,7 @@ from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing
 from nasflow_cli.train.data.images import decode_images
-from nasflow_cli.train.data.values import Pixels, Positions, Source, Undecoded
+from nasflow_cli.train.data.values import Block, Positions, Source, Undecoded
 
 _WANTED = "a .parquet file, or a folder with train*.parquet"
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
@@ -108,15 +108,17 @@ class _Table:
         usable = isinstance(names, list) and len(names) > 0 and all(isinstance(name, str) for name in names)
         return tuple(names) if usable else None
 
-    def decode(self, positions: Positions) -> Pixels:
-        """Decode the images at these rows."""
-        return decode_images(self._encoded(positions), len(positions))
+    def decode(self, positions: Positions) -> Iterator[Block]:
+        """Decode the images at these rows, in the order of the file."""
+        return decode_images(self._encoded(positions))
 
     def _encoded(self, positions: Positions) -> Iterator[tuple[int, str, bytes]]:
-        """Read through the file once, batch by batch, for the rows that are wanted."""
+        """Read through the file once, batch by batch, up to the last row that is wanted."""
         order = np.argsort(positions, kind="stable")
         rows = positions[order]
         for start, column in self._batches():
+            if start > rows[-1]:
+                return
             first, last = np.searchsorted(rows, [start, start + len(column)])
             for rank in range(first, last):
                 row = int(rows[rank])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,11 @@ Vectors = npt.NDArray[np.float32]
 Inputs = npt.NDArray[np.uint8 | np.float32]
 Labels = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
+Block = tuple[Positions, Inputs]
+"""Some of the examples that were asked for: which of them they are, int64 (m,), and what they hold, (m, ...)."""
+
+BLOCK_BYTES = 2**23
+"""About how much is decoded at a time: what is larger than memory is written down block by block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,7 +38,10 @@ class Labelled:
     def __post_init__(self) -> None:
         images = self.images
         if images.dtype == np.float32 and images.ndim == 2:
-            if images.shape[1] == 0 or np.isinf(images).any():
+            # What is mapped from a file was looked at when it was written, and may be larger than memory.
+            is_known = isinstance(images, np.memmap)
+            infinite = not is_known and any(np.isinf(images[rows]).any() for rows in blocks_of(images))
+            if images.shape[1] == 0 or infinite:
                 raise DataError("vectors have at least one feature and no infinite value; mend them in the reader")
         elif images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in {1, 3}:
             raise DataError(
@@ -49,20 +57,23 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, positions: Positions) -> Labelled:
-        """Return a copy of the images at `positions`, in that order."""
-        return Labelled(images=self.images[positions], labels=self.labels[positions])
+    def blocks(self, positions: Positions) -> Iterator[Block]:
+        """Copy the images at `positions`, as `Undecoded` does."""
+        for rows in blocks_of(self.images, len(positions)):
+            yield np.arange(rows.start, rows.stop), self.images[positions[rows]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Undecoded:
     """Images or vectors of which only the labels have been read, so that what no split takes is never decoded.
 
-    `decode` gets positions, int64 (m,), in any order, and returns what `Labelled.images` holds, (m, ...) in that order.
+    `decode` gets positions, int64 (m,), in any order, and yields each of them once, in blocks: indices into those
+    positions, and what `Labelled.images` holds of them. Blocks come in any order, are about `BLOCK_BYTES` large, and
+    are alike but for their channels: a block of grey images may have one where others have three.
     """
 
     labels: Labels
-    decode: Callable[[Positions], Inputs]
+    decode: Callable[[Positions], Iterator[Block]]
 
     def __post_init__(self) -> None:
         _check_labels(self.labels)
@@ -70,9 +81,9 @@ class Undecoded:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, positions: Positions) -> Labelled:
-        """Decode the images at `positions`, in that order. Raises DataError for one that does not decode."""
-        return Labelled(images=np.ascontiguousarray(self.decode(positions)), labels=self.labels[positions])
+    def blocks(self, positions: Positions) -> Iterator[Block]:
+        """Decode the images at `positions`. Raises DataError for one that does not decode."""
+        return self.decode(positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,3 +133,12 @@ class Splits:
 def _check_labels(labels: npt.NDArray[Any]) -> None:
     if labels.dtype != np.int64 or labels.ndim != 1:
         raise DataError(f"labels are int64 (n,), not {labels.dtype} {labels.shape}; convert them in the reader")
+
+
+def blocks_of(inputs: Inputs, count: int | None = None) -> Iterator[slice[int, int, None]]:
+    """Consecutive slices of so many rows (None: all) like those of `inputs`, each of about `BLOCK_BYTES`."""
+    total = len(inputs) if count is None else count
+    row_bytes = max(1, inputs[:1].nbytes)
+    size = max(1, BLOCK_BYTES // row_bytes)
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

@@ -1,0 +1,264 @@
+"""`hub`: data sets of images that Hugging Face's package `datasets` reads, by their name on the hub or from a folder.
+
+Refuses what could run code (loading scripts, builders other than those of parquet, arrow and folders of images) and
+columns that are not images. Images are decoded here and not by `datasets`, so that the refusals of all readers hold.
+What is downloaded lies in that package's own cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.errors import ConfigError, DataError, MissingError, NasflowError
+from nasflow_cli.core.registry import DATASETS, nearest
+from nasflow_cli.train.data.checks import encode_labels, refuse
+from nasflow_cli.train.data.images import decode_images
+from nasflow_cli.train.data.values import Block, Positions, Source, Undecoded
+
+BUILDERS = ("parquet", "arrow", "imagefolder")
+"""What `datasets` may read with. None of these runs anything that it reads."""
+
+LABEL_COLUMNS = ("label", "labels", "fine_label")
+
+_WANTED = "the name of a data set on the hub (owner/name), or a folder that `datasets` wrote or can read"
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_ROWS = 1024
+
+
+@DATASETS.register("hub", named=True)
+def hub(config: DataConfig) -> Source:
+    """Read the split `train`, and `test` where there is one or `data.hub.test` names another.
+
+    Raises MissingError without the package, the network or the data set; DataError for what cannot be used.
+    """
+    refuse(config.test_path, "data.test_path", "a data set of the hub has splits; name one with data.hub.test")
+    if not config.path:
+        raise ConfigError(f"data.path: this source reads {_WANTED}; set it in the YAML, or pass --set data.path=NAME")
+    splits = _splits(config.path, config)
+    train_name = config.hub.train or "train"
+    train = _Split.of(splits, train_name, "data.hub.train", config)
+    labels, classes = encode_labels(train.labels(), train.class_names(), train.place)
+    test = None
+    if config.hub.test is not None or "test" in splits:
+        own = _Split.of(splits, config.hub.test or "test", "data.hub.test", config)
+        if own.name == train.name:
+            raise ConfigError(f"data.hub.test: {own.name!r} is what is trained on; name another split")
+        test = Undecoded(labels=_test_labels(own, classes), decode=own.decode)
+    return Source(train=Undecoded(labels=labels, decode=train.decode), test=test, classes=classes)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def _test_labels(own: _Split, classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    try:
+        return encode_labels(own.labels(), classes, own.place)[0]
+    except DataError as error:
+        raise DataError(
+            f"{error}; where the labels of a test split are kept secret, set data.hub.test to a split that has some"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Split:
+    """One split. `rows` gives Arrow tables, in which images are as encoded as they were stored."""
+
+    name: str
+    rows: Any
+    features: Mapping[str, Any]
+    image: str
+    label: str
+    origin: str
+
+    @classmethod
+    def of(cls, splits: Any, name: str, key: str, config: DataConfig) -> _Split:
+        """Find a split and its columns. Raises ConfigError for names that are not there, DataError for no columns."""
+        if name not in splits:
+            known = list(map(str, splits))
+            raise ConfigError(f"{key}: {config.path} has no split {name!r}{nearest(name, known)} (it has {known})")
+        chosen = splits[name]
+        if len(chosen) == 0:
+            raise DataError(f"{config.path}: the split {name!r} is empty")
+        return cls(
+            name=name,
+            rows=chosen.with_format("arrow"),
+            features=chosen.features,
+            image=_image_column(chosen.features, config),
+            label=_label_column(chosen.features, config),
+            origin=f"{config.path}, split {name}",
+        )
+
+    def place(self, row: int) -> str:
+        """Say where a row stands."""
+        return f"{self.origin}, row {row}"
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, where the label column knows them."""
+        names = getattr(self.features[self.label], "names", None)
+        return tuple(names) if names else None
+
+    def labels(self) -> npt.NDArray[Any]:
+        """The label column: numbers, or objects that are strings. Raises DataError for a label that is null."""
+        import pyarrow as pa  # noqa: PLC0415  (slow to import, and most commands read no data)
+
+        with _failures_named(self.origin):
+            column = self.rows.select_columns([self.label])[:].column(0)
+            if column.null_count:
+                row = column.is_null().to_pylist().index(True)
+                raise DataError(f"{self.place(row)}: the column {self.label!r} is null; give every image a label")
+            if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+                return np.array(column.to_pylist(), dtype=object)
+            values: npt.NDArray[Any] = column.to_numpy()
+            return values
+
+    def decode(self, positions: Positions) -> Iterator[Block]:
+        """Decode the images at these rows, in the order of the split."""
+        return decode_images(self._encoded(positions))
+
+    def _encoded(self, positions: Positions) -> Iterator[tuple[int, str, bytes]]:
+        order = np.argsort(positions, kind="stable")
+        rows = positions[order]
+        images = self.rows.select_columns([self.image])
+        for start in range(0, int(rows[-1]) + 1, _ROWS):
+            first, last = np.searchsorted(rows, [start, start + _ROWS])
+            if first == last:
+                continue
+            with _failures_named(self.origin):
+                column = images[start : start + _ROWS].column(0)
+            for rank in range(first, last):
+                row = int(rows[rank])
+                yield int(order[rank]), self.place(row), self._bytes(column[row - start].as_py(), row)
+
+    def _bytes(self, stored: Any, row: int) -> bytes:
+        """What is stored of an image: its bytes, or in a folder of images the path of its file."""
+        stored = stored or {}
+        if stored.get("bytes"):
+            return bytes(stored["bytes"])
+        path = stored.get("path")
+        if path and getattr(self.rows.info, "builder_name", None) == "imagefolder":
+            try:
+                return Path(path).read_bytes()
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self.place(row)}: {path} cannot be read: {error}") from error
+        raise DataError(f"{self.place(row)}: {self.image}.bytes is empty; images must be in the data set itself")
+
+
+def _image_column(features: Mapping[str, Any], config: DataConfig) -> str:
+    from datasets import Image  # noqa: PLC0415
+
+    found = [name for name, feature in features.items() if isinstance(feature, Image)]
+    if config.hub.image is not None:
+        if config.hub.image not in found:
+            raise ConfigError(f"data.hub.image: {config.hub.image!r} is no column of images; {_listed(features)}")
+        return config.hub.image
+    if len(found) != 1:
+        how = "there is none" if not found else "there are several; name one with data.hub.image"
+        raise DataError(f"{config.path}: this source reads one column of images, and {how}; {_listed(features)}")
+    return found[0]
+
+
+def _label_column(features: Mapping[str, Any], config: DataConfig) -> str:
+    from datasets import ClassLabel, Value  # noqa: PLC0415
+
+    def is_usable(feature: Any) -> bool:
+        return isinstance(feature, (ClassLabel, Value))
+
+    if config.hub.label is not None:
+        if not is_usable(features.get(config.hub.label)):
+            raise ConfigError(f"data.hub.label: {config.hub.label!r} is no column of labels; {_listed(features)}")
+        return config.hub.label
+    classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    if len(classes) == 1:
+        return classes[0]
+    found = classes or [name for name in LABEL_COLUMNS if is_usable(features.get(name))]
+    if len(found) != 1:
+        how = "there is none that says so" if not found else "there are several"
+        raise DataError(
+            f"{config.path}: this source needs a column of classes, and {how}; name one with data.hub.label; "
+            f"{_listed(features)}"
+        )
+    return found[0]
+
+
+def _listed(features: Mapping[str, Any]) -> str:
+    return "its columns are " + ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+
+
+def _splits(path: str, config: DataConfig) -> Any:
+    """The splits by their names."""
+    datasets = _package()
+    folder = Path(path).expanduser()
+    try:
+        is_there, is_folder = folder.exists(), folder.is_dir()
+    except (OSError, ValueError) as error:
+        raise MissingError(f"data.path: cannot find {path!r} ({error}); set it to {_WANTED}") from error
+    if is_there and not is_folder:
+        raise DataError(f"{folder} is a file; set data.path to {_WANTED}, or data.source to the reader of such files")
+    if not is_there and not _NAME.fullmatch(path):
+        raise MissingError(f"data.path: cannot find {folder.absolute()}; set it to {_WANTED}")
+    with _failures_named(path):
+        if is_folder and is_saved(folder):
+            for key in ("subset", "revision"):
+                refuse(getattr(config.hub, key), f"data.hub.{key}", "a saved data set is one version of one")
+            saved = datasets.load_from_disk(str(folder.absolute()))
+            return {"train": saved} if isinstance(saved, datasets.Dataset) else saved
+        builder = datasets.load_dataset_builder(
+            str(folder.absolute()) if is_folder else path, name=config.hub.subset, revision=config.hub.revision
+        )
+        made_by = {each.__module__ for each in type(builder).__mro__}
+        if made_by.isdisjoint(f"datasets.packaged_modules.{name}.{name}" for name in BUILDERS):
+            raise DataError(
+                f"{path} is neither in parquet or arrow nor a folder of images; `datasets` would read it as "
+                f"{type(builder).__name__!r}, which this source does not"
+            )
+        builder.download_and_prepare()
+        return builder.as_dataset()
+
+
+def _package() -> Any:
+    try:
+        import datasets  # noqa: PLC0415  (an extra, and slow to import)
+    except ImportError as error:
+        raise MissingError(
+            f"data.source: 'hub' needs the package datasets ({error}); install it: pip install 'nasflow[hub]'"
+        ) from error
+    # Their bars are drawn with control characters, wherever they go.
+    datasets.disable_progress_bars()
+    return datasets
+
+
+@contextmanager
+def _failures_named(what: str) -> Iterator[None]:
+    """Turn what `datasets` and what it is made of raise into an error that the user can mend."""
+    import pyarrow as pa  # noqa: PLC0415
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError  # noqa: PLC0415
+
+    try:
+        yield
+    except NasflowError:
+        raise
+    except (ConnectionError, TimeoutError) as error:
+        raise MissingError(
+            f"data.path: {what} is on the hub, and the hub cannot be reached ({_short(error)}); fetch it where there "
+            "is a network and set data.path to the folder, or unset HF_HUB_OFFLINE"
+        ) from error
+    except DatasetNotFoundError as error:
+        raise MissingError(f"data.path: cannot find {what} ({_short(error)}); set it to {_WANTED}") from error
+    except (DatasetsError, pa.ArrowException, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise DataError(f"{what} cannot be read as a data set: {_short(error)}") from error
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"

@@ -1,0 +1,38 @@
+"""How much data a process may hold in memory. Asks the machine and the settings; knows of no device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nasflow_cli.core.config import ExecutorConfig
+from nasflow_cli.train.data.checks import MAX_BYTES
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Bytes, or `max`: what a container or a batch system allows."""
+
+SHARE = 4
+"""All workers together hold data in one part in so many of the memory: networks and batches want the rest."""
+
+
+def memory_limit(executor: ExecutorConfig, cgroup_limit: Path = CGROUP_LIMIT) -> int:
+    """The most bytes of data that a worker holds in memory; it never holds more than `MAX_BYTES`.
+
+    `executor.workers` says how many share the memory; None counts as one. What `executor.memory_gib` leaves a worker
+    is not filled with data either.
+    """
+    if executor.data_gib is not None:
+        return min(int(executor.data_gib * 2**30), MAX_BYTES)
+    own = machine_memory(cgroup_limit) // (executor.workers or 1)
+    if executor.memory_gib is not None:
+        own = min(own, int(executor.memory_gib * 2**30))
+    return min(own // SHARE, MAX_BYTES)
+
+
+def machine_memory(cgroup_limit: Path = CGROUP_LIMIT) -> int:
+    """Bytes of memory of this machine, or of the part of it that this process may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(cgroup_limit.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no such control group, or "max"
+        return total
