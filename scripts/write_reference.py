@@ -27,7 +27,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 HEAD = """# Every setting of an experiment
 
-Written by `scripts/write_reference.py` from the models in `nasflow_cli/core/config.py` and `space_config.py`; do not
+Written by `scripts/write_reference.py` from the models in `nasflow_cli/core/*config.py`; do not
 edit it by hand. An unknown key is an error. `docs/experiment.schema.json` is the JSON Schema of the same, for editors:
 put `# yaml-language-server: $schema=docs/experiment.schema.json` on the first line of an experiment.
 

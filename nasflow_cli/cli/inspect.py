@@ -110,8 +110,8 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
 def _planned(directory: RunDirectory) -> int | None:
     from pydantic import ValidationError  # noqa: PLC0415
 
-    from nasflow_cli.core.config import SearchConfig  # noqa: PLC0415
     from nasflow_cli.core.load import read_yaml  # noqa: PLC0415
+    from nasflow_cli.core.search_config import SearchConfig  # noqa: PLC0415
     from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
 
     if not directory.resolved_config.exists():

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nasflow_cli.core.config import BudgetConfig
+from nasflow_cli.core.search_config import BudgetConfig
 from nasflow_cli.initial.findings import Findings
 from nasflow_cli.nets.cost import Cost
 from nasflow_cli.optim.plan import hyperband, planned_brackets

@@ -15,9 +15,9 @@ from functools import partial
 from hpbandster.core.dispatcher import Job
 
 from nasflow_cli.core.architecture import Architecture
-from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.search_config import SearchConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.space import SearchSpace, part
 from nasflow_cli.core.trial import HALVES, History, Phase, Proposal, Result, Trial

@@ -16,8 +16,8 @@ from hpbandster.optimizers.config_generators.bohb import BOHB
 from numpy.typing import NDArray
 
 from nasflow_cli.core.architecture import Value
-from nasflow_cli.core.config import DensityConfig
 from nasflow_cli.core.parameters import Parameter
+from nasflow_cli.core.search_config import DensityConfig
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.optim.configspace import config_space, sample
 from nasflow_cli.optim.density import Density, Flags, Vector, decode, encode

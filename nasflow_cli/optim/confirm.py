@@ -12,7 +12,7 @@ from bisect import insort
 from collections import Counter
 from dataclasses import replace
 
-from nasflow_cli.core.config import SearchConfig
+from nasflow_cli.core.search_config import SearchConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import History, Proposal, Result, Trial, best_first
 from nasflow_cli.optim.alternating import Alternating, foreign

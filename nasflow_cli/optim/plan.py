@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nasflow_cli.core.config import BudgetConfig, SearchConfig
+from nasflow_cli.core.search_config import BudgetConfig, SearchConfig
 from nasflow_cli.core.trial import Phase
 
 

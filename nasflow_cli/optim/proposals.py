@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from nasflow_cli.core.architecture import Architecture, Half, Value
-from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.search_config import SearchConfig
 from nasflow_cli.core.space import SearchSpace, part
 from nasflow_cli.core.trial import History, Phase, Side, Source
 from nasflow_cli.optim.bohb import HalfBOHB

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasflow_cli.core.config import PredictorConfig
+from nasflow_cli.core.search_config import PredictorConfig
 from nasflow_cli.predict._dgl import dgl
 from nasflow_cli.predict.encode import BLOCK_SCALARS, EncodedGraph, Vocabulary, batch
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.decode import ADAPTER
 from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.search_config import PredictorConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import History, Trial

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from nasflow_cli.core.architecture import Value
-from nasflow_cli.core.config import BudgetConfig
 from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.core.parameters import Parameter
+from nasflow_cli.core.search_config import BudgetConfig
 from nasflow_cli.optim.configspace import config_space, plain
 from nasflow_cli.optim.plan import hyperband
 from searching.classic import MAX_DRAWS

@@ -14,8 +14,8 @@ from hpbandster.optimizers.iterations.successivehalving import SuccessiveHalving
 from toy_search import ROOMY, choice_parameter, range_parameter, space_of
 
 from nasflow_cli.core.architecture import Half, Value
-from nasflow_cli.core.config import DensityConfig
 from nasflow_cli.core.parameters import Parameter
+from nasflow_cli.core.search_config import DensityConfig
 from nasflow_cli.optim import bohb as bohb_module
 from nasflow_cli.optim.bohb import HalfBOHB
 from nasflow_cli.optim.configspace import sample

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_search import search_config
 
-from nasflow_cli.core.config import BudgetConfig
+from nasflow_cli.core.search_config import BudgetConfig
 from nasflow_cli.core.trial import HALVES
 from nasflow_cli.optim.plan import BracketPlan, hyperband, planned_brackets, rung_budgets, search_phases, turn_phase
 

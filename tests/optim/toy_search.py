@@ -10,10 +10,10 @@ import numpy as np
 
 import nasflow_cli.nets  # noqa: F401  (registers the operations that the spaces name)
 from nasflow_cli.core.architecture import Architecture
-from nasflow_cli.core.config import SearchConfig
 from nasflow_cli.core.domain import Domain, Kind
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.parameters import Condition, Parameter
+from nasflow_cli.core.search_config import SearchConfig
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.core.trial import History, Proposal, Result, Trial

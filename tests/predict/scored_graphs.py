@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 import nasflow_cli.nets  # noqa: F401  (registers the operations that the spaces name)
 from nasflow_cli.core.architecture import Value
-from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph, Node
+from nasflow_cli.core.search_config import PredictorConfig
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import SpaceConfig
 from nasflow_cli.core.trial import History, Proposal, Result, Trial

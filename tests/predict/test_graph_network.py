@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scored_graphs import SMALL, SPOKEN, STEM, VOCABULARY, conv, encoded, graphs, kendall, merit, network
 
-from nasflow_cli.core.config import PredictorConfig
 from nasflow_cli.core.graph import Block, Cell, NetworkGraph
+from nasflow_cli.core.search_config import PredictorConfig
 from nasflow_cli.predict import gcn
 from nasflow_cli.predict.encode import EncodedGraph, Encoder
 from nasflow_cli.predict.gcn import (

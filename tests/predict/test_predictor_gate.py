@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scored_graphs import SMALL, SPACE, candidates, history_of, merit
 
-from nasflow_cli.core.config import PredictorConfig
+from nasflow_cli.core.search_config import PredictorConfig
 from nasflow_cli.core.trial import History, Trial
 from nasflow_cli.optim.proposals import Outlook
 from nasflow_cli.predict import gcn
