@@ -91,6 +91,7 @@ class Search:
     _queue: list[Trial] = field(default_factory=list)
     _checkpoints: set[int] = field(default_factory=set)
     _best: list[tuple[Trial, Result]] = field(default_factory=list)
+    _show_at: int = 0
 
     def work(self) -> Ending:
         """Run until the optimiser is done or a stop is wished for. A new run has an empty history."""
@@ -145,8 +146,13 @@ class Search:
         if result.score is not None and not self.history.trials[result.trial].is_repeat:
             self._best = heapq.nsmallest(self.keep_best, [*self._best, self.history.searched()[-1]], key=best_first)
         self._drop_checkpoints()
-        if len(self.history.results) % max(1, len(self.history.results) // 50) == 0:  # ever rarer: linear in all
+        self._show(len(self.history.results))
+
+    def _show(self, num_results: int) -> None:
+        """Write the leaderboard, each time with a twentieth more results: what that costs is linear in all."""
+        if num_results >= self._show_at:
             write_leaderboard(self.run, self.history)
+            self._show_at = num_results + num_results // 20 + 1
 
     def _drop_checkpoints(self) -> None:
         """Remove the checkpoints of trials that can neither be gone on from nor be handed over."""

@@ -115,9 +115,23 @@ def write_experiment(folder: Path, trials: int) -> Path:
     return path
 
 
-def num_lines(path: Path) -> int:
-    """Whole lines of a file; 0 while it is not there."""
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+class Lines:
+    """Counts the whole lines of a file that grows; each look reads only what was appended since the last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = self._read_bytes = 0
+
+    def look(self) -> int:
+        """How many there are now; 0 while the file is not there."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read_bytes)
+                data = file.read()
+            # What is not whole yet is read again: a resumed search cuts it.
+            self._read_bytes += data.rfind(b"\n") + 1
+            self._count += data.count(b"\n")
+        return self._count
 
 
 def peak_bytes(pid: int) -> int:
@@ -149,11 +163,11 @@ def start(log: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*NASFLOW, *map(str, arguments)], stdout=file, stderr=file)
 
 
-def wait_for_lines(process: subprocess.Popen[bytes], journal: Path, lines: int, poll_s: float) -> None:
-    """Wait until the journal is so long. Raises RuntimeError when the search ends before."""
-    while num_lines(journal) < lines:
+def wait_for_lines(process: subprocess.Popen[bytes], lines: Lines, count: int, poll_s: float) -> None:
+    """Wait until the journal has so many. Raises RuntimeError when the search ends before."""
+    while lines.look() < count:
         if process.poll() is not None:
-            raise RuntimeError(f"the search ended with exit code {process.returncode} before {lines} lines")
+            raise RuntimeError(f"the search ended with exit code {process.returncode} before {count} lines")
         time.sleep(poll_s)
 
 
@@ -167,13 +181,14 @@ def measure(folder: Path, trials: int, repeats: int, overrides: list[str]) -> di
     """Search, read, resume. Times in seconds, sizes in bytes."""
     run, log = folder / "run", folder / "log.txt"
     journal = run / "journal.jsonl"
+    lines = Lines(journal)
     more = [part for override in overrides for part in ("--set", override)]
     # Somewhat more than is asked for, so that there is always something to go on with.
     experiment = write_experiment(folder, trials + 10_000)
     began = time.perf_counter()
-    first = num_lines(journal)
+    first = lines.look()
     process = start(log, "search", experiment, "--run-dir", run, *more)
-    wait_for_lines(process, journal, max(2 * trials, first) + 1, 1.0)
+    wait_for_lines(process, lines, max(2 * trials, first) + 1, 1.0)
     searched = time.perf_counter() - began
     live = {name: [seconds(name, run) for _ in range(repeats)] for name in ("status", "leaderboard")}
     live["leaderboard --json"] = [seconds("leaderboard", run, "--json") for _ in range(repeats)]
@@ -182,14 +197,14 @@ def measure(folder: Path, trials: int, repeats: int, overrides: list[str]) -> di
     resumed: list[Taken] = []
     peaks: list[int] = []
     for _ in range(repeats):
-        lines = num_lines(journal)
+        before = lines.look()
         began = time.perf_counter()
         process = start(log, "resume", run)
-        wait_for_lines(process, journal, lines + 1, 0.02)
+        wait_for_lines(process, lines, before + 1, 0.02)
         resumed.append(Taken(time.perf_counter() - began, processor_seconds(process.pid)))
         peaks.append(peak_bytes(process.pid))
         end(process)
-    told = num_lines(journal) // 2
+    told = lines.look() // 2
     return {
         "trials": told,
         "searched": {"lines_before": first, "seconds": round(searched, 1)},

@@ -25,9 +25,10 @@ __all__ = ["child", "make_handler", "nasflow_cli", "opened", "table"]
 
 def opened(setup: Mapping[str, Any]) -> tuple[ExperimentConfig, RunDirectory, torch.device]:
     """What a worker works with, plug-ins loaded. `setup` has `config` (as JSON values) and `run` (a path)."""
+    device = worker_device()  # first, since a plug-in may make tensors
     load_plugins(setup["config"]["plugins"])
     config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
-    return config, RunDirectory(Path(setup["run"])), worker_device()
+    return config, RunDirectory(Path(setup["run"])), device
 
 
 def make_handler(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]:

@@ -80,6 +80,7 @@ def test_the_limit_stands_before_a_worker_makes_anything_that_could_hold_a_tenso
     EVALUATORS.register("seen", data=False)(lambda config, run, where: device.append(("made", where)))
     monkeypatch.setattr(final_module, "FinalTrainer", lambda config, run, where: device.append(("made", where)))
     body = {"nodes": 1, "operations": ["conv3x3", "conv1x1"]}
+    monkeypatch.setattr(worker_module, "load_plugins", lambda names: device.append(("loaded", names)))
     config = {
         "evaluator": "seen",
         "plugins": [],
@@ -90,8 +91,8 @@ def test_the_limit_stands_before_a_worker_makes_anything_that_could_hold_a_tenso
 
     handlers[make]({"config": config, "run": str(tmp_path)})
 
-    assert [what for what, _ in device] == ["limit", "made"]
-    assert device[1][1] == torch.device("cuda")
+    assert [what for what, _ in device] == ["limit", "loaded", "made"]
+    assert device[2][1] == torch.device("cuda")
 
 
 def test_the_peak_is_measured_from_the_trials_beginning_in_mebibytes(device: Calls) -> None:
