@@ -19,6 +19,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from nasflow_cli.execute.allocator import keep_freed_memory
 from nasflow_cli.execute.boundary import Message, attempt, decode, encode, resolve
 from nasflow_cli.execute.log import LogWatch, open_log
 from nasflow_cli.execute.protocol import Handler
@@ -47,6 +48,7 @@ def serve(connection: Connection, driver: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         hello = decode(connection.recv_bytes())
         os.environ.update(hello["environment"])
+        keep_freed_memory()
         if isinstance(sys.stdout, io.TextIOWrapper):
             # What a task printed is in its log even when the worker is killed.
             sys.stdout.reconfigure(line_buffering=True)

@@ -77,8 +77,9 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
-        before = after = self.cells[0](x)
-        for cell in self.cells[1:]:
+        cells = iter(self.cells)  # a slice would be a new ModuleList each time
+        before = after = next(cells)(x)
+        for cell in cells:
             after, before = cell(after, before), after
         logits: Tensor = self.head(after)
         return logits

@@ -59,13 +59,20 @@ def _recolour(images: Tensor, most: float, generator: torch.Generator) -> Tensor
     """Scale brightness, then the distance to the image's mean grey, then to each pixel's own grey; clip at the end."""
     factors = torch.rand((3, len(images), 1, 1, 1), generator=generator, device=generator.device).to(images.device)
     brightness, contrast, saturation = 1.0 + most * (2.0 * factors - 1.0)
-    weights = torch.tensor(_GREY, device=images.device).view(1, 3, 1, 1)
     pixels = images.float() * brightness
-    mean = (pixels * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    mean = _grey(pixels).mean((2, 3), keepdim=True)
     pixels = mean + contrast * (pixels - mean)
-    grey = (pixels * weights).sum(1, keepdim=True)
+    grey = _grey(pixels)
     pixels = (grey + saturation * (pixels - grey)).clamp_(0.0, 255.0)
     return _like((pixels if images.is_floating_point() else pixels.round_()).to(images.dtype), images)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """How bright each pixel is, (n, 1, height, width)."""
+    red, green, blue = pixels.split(1, 1)  # type: ignore[no-untyped-call]
+    # Numbers, and no tensor of weights: making one on a GPU, batch by batch, would wait for it.
+    result: Tensor = _GREY[0] * red + _GREY[1] * green + _GREY[2] * blue
+    return result
 
 
 def _move(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,8 +62,13 @@ class Trainer:
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._names = [name for name, value in self.network.state_dict().items() if value.is_floating_point()]
         self._average = {name: self._live()[name].detach().clone() for name in self._names}
+        self._averages = list(self._average.values())
+        self._places = [_place(self.network, name) for name in self._names]
+        self._parameters = list(self.network.parameters())
         self._optimizer = self._make_optimizer()
-        self._autocast = recipe.precision == "bfloat16" or (recipe.precision == "auto" and _gains_from_bfloat16(device))
+        self._autocast = recipe.precision == "bfloat16" or (
+            recipe.precision == "auto" and _gains_from_bfloat16(device, self.network)
+        )
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     def _live(self) -> dict[str, Tensor]:
@@ -71,10 +77,9 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """Norms, biases and other vectors are not decayed: shrinking them regularises nothing."""
-        parameters = list(self.network.parameters())
         groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in self._parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
+            {"params": [p for p in self._parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         if self.recipe.optimizer == "adamw":
             return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, fused=True)
@@ -136,7 +141,7 @@ class Trainer:
         parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
         loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
         if self.recipe.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
+            nn.utils.clip_grad_norm_(self._parameters, self.recipe.gradient_clip)
         self._optimizer.step()
         self._update_average(step)
         return loss
@@ -154,8 +159,7 @@ class Trainer:
     def _update_average(self, step: int) -> None:
         # The decay starts low and rises, so that short rungs are not scored by their random start.
         decay = min(self.recipe.ema, (1 + step) / (10 + step)) if self.recipe.ema else 0.0
-        live = self._live()
-        torch._foreach_lerp_(list(self._average.values()), [live[name] for name in self._names], 1.0 - decay)
+        torch._foreach_lerp_(self._averages, [held[name] for held, name in self._places], 1.0 - decay)
 
     def _set_rate(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
@@ -207,5 +211,27 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _gains_from_bfloat16(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+def _place(network: nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    """Where the tensor `name` of a state is looked up; a module may put another tensor there at any time."""
+    path, _, last = name.rpartition(".")
+    owner = network.get_submodule(path)
+    return (owner._parameters if last in owner._parameters else owner._buffers), last
+
+
+BFLOAT16_ON_CPUS = False
+"""Whether `precision: auto` means bfloat16 on CPUs that compute in it: convolutions take half the time, but that children
+are then ranked as in single precision is not shown yet."""
+
+
+def _gains_from_bfloat16(device: torch.device, network: nn.Module) -> bool:
+    """By fixed rules, not by timing: the same machine always computes alike."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Layers of vectors are too small to gain: what is cast back and forth costs more.
+    has_images = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    return BFLOAT16_ON_CPUS and device.type == "cpu" and has_images and _computes_in_bfloat16()
+
+
+def _computes_in_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX). Older versions of torch cannot say: then not."""
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))

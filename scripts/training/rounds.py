@@ -14,11 +14,9 @@ from typing import Any
 
 import torch
 
-from nasflow_cli.execute.devices import THREAD_VARIABLES, device_slots
+from nasflow_cli.execute.allocator import keep_freed_memory
+from nasflow_cli.execute.devices import THREAD_VARIABLES
 from training.problem import Problem
-
-KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
-"""What a hand would set: glibc keeps what is freed, instead of having it zeroed anew by the kernel at each step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +33,6 @@ class Side:
         """As it stands in tables."""
         many = f" x {self.processes}" if self.processes > 1 else ""
         return f"{self.loop}{many} {self.precision}"
-
-    def environment(self, device: str) -> dict[str, str]:
-        """What its processes find in their environment: ours what a search gives its workers."""
-        threads = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
-        if self.loop == "ours":
-            cores = self.threads * self.processes
-            slot = device_slots(self.processes, 1, "" if device == "cpu" else None, torch.cuda.device_count, cores)[0]
-            given = {key: value for key, value in slot.environment.items() if key != "CUDA_VISIBLE_DEVICES"}
-            return {**given, **threads}
-        return {**threads, **(KEPT_MEMORY if self.loop == "hand" else {})}
 
 
 @contextmanager
@@ -72,7 +60,7 @@ class Running:
             ours, theirs = context.Pipe()
             # Not daemons: the usual loop has worker processes of its own.
             process = context.Process(target=serve, args=(theirs, side, problem, device))
-            with environment(side.environment(device)):
+            with environment(dict.fromkeys(THREAD_VARIABLES, str(side.threads))):
                 process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -106,6 +94,8 @@ def serve(pipe: Connection, side: Side, problem: Problem, device: str) -> None:
     """Train an epoch whenever its number comes, and reply when the device has done it; end when the pipe does."""
     from training.loops import LOOPS  # noqa: PLC0415  (the main process needs none of it)
 
+    if side.loop != "usual":
+        keep_freed_memory()
     torch.set_num_threads(side.threads)
     loop = LOOPS[side.loop](problem, torch.device(device), side.precision)
     while True:
