@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.initial.columns import Columns, columns_of

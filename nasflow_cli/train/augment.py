@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nasflow_cli.core.config import AugmentConfig
+from nasflow_cli.core.data_config import AugmentConfig
 
 
 def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from nasflow_cli.core.config import AugmentConfig
+from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.store.files import make_directory, open_lines, write_whole
 from nasflow_cli.store.run_directory import TrialDirectory

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasflow_cli.core.config import AugmentConfig, TrainingConfig
+from nasflow_cli.core.config import TrainingConfig
+from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.train.augment import augment, mix
@@ -167,15 +168,13 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, split: Feed, batch_size: int = 1024) -> Score:
-        """Score the averaged weights. Raises DivergedError when an output is not finite."""
+        """Score the averaged weights, in single precision as they are handed over. Raises DivergedError for a NaN."""
         self.network.eval()
         logits = []
         weights = {**self.network.state_dict(), **self._average}
         size = max(1, batch_size // self.parts)
         for raw in split.in_turn(size):
-            images = self.normalise(raw)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-                logits.append(torch.func.functional_call(self.network, weights, (images,)).float())
+            logits.append(torch.func.functional_call(self.network, weights, (self.normalise(raw),)))
         outputs = torch.cat(logits)
         loss = float(nn.functional.cross_entropy(outputs, split.labels))
         if not math.isfinite(loss):
@@ -218,18 +217,13 @@ def _place(network: nn.Module, name: str) -> tuple[dict[str, Any], str]:
     return (owner._parameters if last in owner._parameters else owner._buffers), last
 
 
-BFLOAT16_ON_CPUS = False
-"""Whether `precision: auto` means bfloat16 on CPUs that compute in it: convolutions take half the time, but that children
-are then ranked as in single precision is not shown yet."""
-
-
 def _gains_from_bfloat16(device: torch.device, network: nn.Module) -> bool:
     """By fixed rules, not by timing: the same machine always computes alike."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # Layers of vectors are too small to gain: what is cast back and forth costs more.
     has_images = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    return BFLOAT16_ON_CPUS and device.type == "cpu" and has_images and _computes_in_bfloat16()
+    return device.type == "cpu" and has_images and _computes_in_bfloat16()
 
 
 def _computes_in_bfloat16() -> bool:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nasflow_cli import assemble
 from nasflow_cli.core.architecture import Value
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.train.data import load_splits

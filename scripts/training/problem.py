@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nasflow_cli.core.config import AugmentConfig, TrainingConfig
+from nasflow_cli.core.config import TrainingConfig
+from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.graph import NetworkGraph
 
 NUM_CLASSES = 10

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 from made_data import write_cifar
 
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import ConfigError, MissingError
 from nasflow_cli.fetch import ARCHIVES, Archive, fetch
 from nasflow_cli.train.data import load_splits

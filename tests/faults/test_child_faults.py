@@ -19,7 +19,8 @@ from child import BATCHES, Child, same
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nasflow_cli.core.config import AugmentConfig, TrainingConfig
+from nasflow_cli.core.config import TrainingConfig
+from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.execute.boundary import failure_of
 from nasflow_cli.train import child as child_module

@@ -18,7 +18,7 @@ from tiny import CrashError, events, run, timeless, write_config
 import nasflow_cli
 from nasflow_cli import assemble
 from nasflow_cli.cli import inspect
-from nasflow_cli.core.config import AugmentConfig
+from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Trial
 from nasflow_cli.store.journal import history_of, read_events

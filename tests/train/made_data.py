@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError, MissingError, NasflowError
 from nasflow_cli.train.data import load_splits
 

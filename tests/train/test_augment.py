@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nasflow_cli.core.config import AugmentConfig
+from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.train.augment import augment, mix
 
 GREY = AugmentConfig(flip=True, crop=2, cutout=3)

@@ -17,7 +17,8 @@ import pytest
 from made_data import LABELS, bomb, load, noise, png, refused, write_folder, write_parquet
 from PIL import Image as Picture
 
-from nasflow_cli.core.config import DataConfig, ExperimentConfig
+from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError, MissingError
 from nasflow_cli.initial.detect import detect
 from nasflow_cli.train.data import load_splits
@@ -223,7 +224,7 @@ def test_a_name_on_the_hub_stays_a_name_wherever_a_run_is_resumed() -> None:
 PROGRAM = """
 import sys
 {before}
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.train.data import load_splits
 assert "datasets" not in sys.modules or sys.modules["datasets"] is None

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from nasflow_cli.core.config import AugmentConfig, DataConfig, TrainingConfig
+from nasflow_cli.core.config import TrainingConfig
+from nasflow_cli.core.data_config import AugmentConfig, DataConfig
 from nasflow_cli.train.data import load_splits
 from nasflow_cli.train.feed import Images, Normalise
 from nasflow_cli.train.trainer import Trainer

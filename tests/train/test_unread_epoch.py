@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nasflow_cli.core.config import AugmentConfig, TrainingConfig
+from nasflow_cli.core.config import TrainingConfig
+from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.train.data import Labelled, Splits
 from nasflow_cli.train.trainer import Images, Normalise, Trainer
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError
 from nasflow_cli.core.registry import DATASETS, nearest
 from nasflow_cli.train.data.checks import existing_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import refuse
 from nasflow_cli.train.data.values import Labelled, Source

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError, MissingError, NasflowError
 from nasflow_cli.core.registry import DATASETS, nearest
 from nasflow_cli.train.data.checks import encode_labels, refuse

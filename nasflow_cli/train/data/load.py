@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nasflow_cli.core.config import AugmentConfig, DataConfig
+from nasflow_cli.core.data_config import AugmentConfig, DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import encode_labels
@@ -57,6 +57,7 @@ class Outline:
     num_validation: int
     num_test: int
     num_bytes: int
+    is_streamed: bool = False
 
 
 def select(config: DataConfig) -> Selection:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.train.data.values import Labels, Positions
 
