@@ -68,7 +68,9 @@ class TrainingConfig(Section):
     gradient_clip: float | None = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.99, ge=0, lt=1, description="Decay of the averaged weights that are scored; 0: none.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 on GPUs that have it."
+        default="auto",
+        description="What children are trained in; scores are always taken in float32. auto: bfloat16 on GPUs that have "
+        "it and, for images, on CPUs that have it.",
     )
     checkpoint_every_s: float = Field(
         default=0.0,

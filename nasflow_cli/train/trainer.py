@@ -170,12 +170,11 @@ class Trainer:
     def evaluate(self, split: Feed, batch_size: int = 1024) -> Score:
         """Score the averaged weights, in single precision as they are handed over. Raises DivergedError for a NaN."""
         self.network.eval()
-        logits = []
         weights = {**self.network.state_dict(), **self._average}
         size = max(1, batch_size // self.parts)
-        for raw in split.in_turn(size):
-            logits.append(torch.func.functional_call(self.network, weights, (self.normalise(raw),)))
-        outputs = torch.cat(logits)
+        outputs = torch.cat(
+            [torch.func.functional_call(self.network, weights, (self.normalise(raw),)) for raw in split.in_turn(size)]
+        )
         loss = float(nn.functional.cross_entropy(outputs, split.labels))
         if not math.isfinite(loss):
             raise DivergedError(f"the loss of its outputs is {loss}")
