@@ -8,7 +8,6 @@ preferred for its test score.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,12 +16,10 @@ import torch
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, NoValidTrialError, RunDirectoryError
 from nasflow_cli.core.experiment_file import load_experiment
-from nasflow_cli.core.registry import EXECUTORS, load_plugins
+from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import History, Result, Trial
-from nasflow_cli.execute import inline as _inline
-from nasflow_cli.execute import local as _local
-from nasflow_cli.execute.clock import steady
+from nasflow_cli.execute import make_executor
 from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Outcome, Slot, Task
 from nasflow_cli.search import POLL_S, Stop, result_of, take
@@ -36,8 +33,8 @@ from nasflow_cli.train import final as _final
 from nasflow_cli.train.data import load_splits
 from nasflow_cli.train.final import FinalAssignment
 
-REGISTERED = (_inline, _local, _final)
-"""Imported for the names that they register: a run's configuration may use any of them."""
+REGISTERED = (_final,)
+"""Imported for the name that it registers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +172,8 @@ def _executor(run: RunDirectory, plan: Plan) -> Executor:
 
     slots = with_memory(places(min(plan.num_seeds, len(places(settings.workers)))), settings.memory_gib)
     setup = {"config": plan.config.model_dump(mode="json", exclude={"executor"}), "run": str(run.root.absolute())}
-    executor: Executor = EXECUTORS[settings.kind].make(
-        "nasflow_cli.train.final:make_handler", setup, slots, None, steady(time.time, time.monotonic)
-    )
-    return executor
+    at_most = settings.model_copy(update={"workers": min(plan.num_seeds, settings.workers or plan.num_seeds)})
+    return make_executor(at_most, "nasflow_cli.train.final:make_handler", setup, slots, None)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,18 +21,10 @@ from pydantic_core import PydanticCustomError
 
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.evaluator_config import EvaluatorField, TableConfig
+from nasflow_cli.core.executor_config import ExecutorConfig, name_in
 from nasflow_cli.core.load import write_yaml
-from nasflow_cli.core.registry import DATASETS, EVALUATORS, EXECUTORS, Registry
+from nasflow_cli.core.registry import DATASETS, EVALUATORS
 from nasflow_cli.core.space_config import Section, SpaceConfig
-
-
-def _name_in(registry: Registry[Any]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in registry:
-            raise ValueError(registry.unknown(name))
-        return name
-
-    return AfterValidator(check)
 
 
 def _data_where_needed(data: DataConfig | None, info: ValidationInfo) -> DataConfig | None:
@@ -75,7 +67,7 @@ class DataConfig(Section):
     other trace. The target is a column of classes: text or whole numbers; regression is not supported.
     """
 
-    source: Annotated[str, _name_in(DATASETS)]
+    source: Annotated[str, name_in(DATASETS)]
     path: str | None = Field(
         default=None,
         description="File or folder; a relative path starts at the working directory or, where nothing is there, at "
@@ -291,27 +283,6 @@ class TrainingConfig(Section):
         ge=0,
         description="Least seconds between checkpoints inside a trial; 0: one after each epoch, so that a kill costs "
         "no more than the epoch that it cuts off.",
-    )
-
-
-class ExecutorConfig(Section):
-    """Where trials run."""
-
-    kind: Annotated[str, _name_in(EXECUTORS)] = "local"
-    workers: int | None = Field(default=None, ge=1, description="Worker processes; None fills the machine.")
-    children_per_device: int = Field(default=1, ge=1)
-    trial_time_limit_s: float | None = Field(
-        default=None, gt=0, description="A trial over this is ended and counts as failed."
-    )
-    memory_gib: float | None = Field(
-        default=None,
-        gt=0,
-        description="Most memory that a worker may take for its data and its trial, in GiB, beside the program itself "
-        "(0.2 to 0.5 GiB) and what is on a device. A trial that needs more fails, and its worker goes on. Kept by the "
-        "executor `local`, on Linux.",
-    )
-    grace_s: float = Field(
-        default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
     )
 
 
