@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/preflight.sh
 	@sh scripts/preflight.sh $(PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "nasflow: installing into $(VENV); the first time this takes a few minutes"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,hub]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cluster,dev,hub]'
 	@touch $@
 
 demo: $(STAMP)

@@ -28,15 +28,15 @@ import nasflow_cli.train.child
 import nasflow_cli.train.data
 import nasflow_cli.train.table
 from nasflow_cli.core.architecture import Architecture
-from nasflow_cli.core.config import ExecutorConfig, ExperimentConfig
+from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.registry import EXECUTORS, load_plugins
+from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import ConstraintsConfig
-from nasflow_cli.execute.clock import steady
 from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
@@ -220,6 +220,11 @@ def slots(config: ExperimentConfig) -> tuple[Slot, ...]:
     return _slots(config.executor)
 
 
+def worker_names(config: ExperimentConfig) -> list[str]:
+    """The names of the workers; empty where only a cluster knows how many there are."""
+    return [] if config.executor.cluster else [slot.name for slot in slots(config)]
+
+
 def default_slots() -> tuple[Slot, ...]:
     """The device slots that an experiment with no word about its executor would use on this machine."""
     return _slots(ExecutorConfig())
@@ -318,18 +323,16 @@ def make_engine(experiment: Experiment) -> Alternating:
 
 
 def make_executor(config: ExperimentConfig, run: RunDirectory) -> Executor:
-    """What runs trials: worker processes, or this one."""
+    """What runs trials: worker processes, here or on a cluster, or this process. Raises MissingError."""
     places = slots(config)
     setup = worker_setup(config, run, len(places))
-    make = EXECUTORS[config.executor.kind].make
-    executor: Executor = make(
+    return nasflow_cli.execute.make_executor(
+        config.executor,
         "nasflow_cli.train.worker:make_handler",
         setup,
         places,
         config.executor.trial_time_limit_s,
-        steady(time.time, time.monotonic),
     )
-    return executor
 
 
 @contextmanager
@@ -343,7 +346,7 @@ def open_search(
     """Lock a run, read its journal and make everything live; workers end with the block.
 
     Raises RunDirectoryError when the run is locked or damaged or a link leads out of it, ConfigError when it belongs to
-    another experiment.
+    another experiment, MissingError when its executor is not there.
     """
     config = experiment.config
     torch.set_num_threads(1)  # the predictor must not depend on how many cores there are, nor take them from children

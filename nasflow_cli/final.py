@@ -8,7 +8,6 @@ preferred for its test score.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,12 +16,10 @@ import torch
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, NoValidTrialError, RunDirectoryError
 from nasflow_cli.core.experiment_file import load_experiment
-from nasflow_cli.core.registry import EXECUTORS, load_plugins
+from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import History, Result, Trial
-from nasflow_cli.execute import inline as _inline
-from nasflow_cli.execute import local as _local
-from nasflow_cli.execute.clock import steady
+from nasflow_cli.execute import make_executor
 from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Outcome, Slot, Task
 from nasflow_cli.search import POLL_S, Stop, result_of, take
@@ -37,8 +34,8 @@ from nasflow_cli.train.data import select
 from nasflow_cli.train.final import FinalAssignment
 from nasflow_cli.train.worker_data import shared_by, store_data, worker_setup
 
-REGISTERED = (_inline, _local, _final)
-"""Imported for the names that they register: a run's configuration may use any of them."""
+REGISTERED = (_final,)
+"""Imported for the name that it registers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,15 +177,11 @@ def _slots(plan: Plan) -> tuple[Slot, ...]:
 
 
 def _executor(run: RunDirectory, plan: Plan, slots: Sequence[Slot]) -> Executor:
-    """A worker for each slot."""
-    executor: Executor = EXECUTORS[plan.config.executor.kind].make(
-        "nasflow_cli.train.final:make_handler",
-        worker_setup(plan.config, run, len(slots)),
-        slots,
-        None,
-        steady(time.time, time.monotonic),
-    )
-    return executor
+    """A worker for each slot, or on a cluster at most one for each seed."""
+    settings = plan.config.executor
+    setup = worker_setup(plan.config, run, len(slots))
+    at_most = settings.model_copy(update={"workers": min(plan.num_seeds, settings.workers or plan.num_seeds)})
+    return make_executor(at_most, "nasflow_cli.train.final:make_handler", setup, slots, None)
 
 
 @dataclass(slots=True, kw_only=True)

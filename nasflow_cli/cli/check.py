@@ -44,7 +44,8 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
     low, high = experiment.cost_range or (None, None)
     # A checkpoint holds the weights, their average and one or two moments, 4 bytes each; each open rung keeps some.
     copies = 3 if config.training.optimizer == "sgd" else 4
-    kept = max(plan.counts[0] for _, plan in brackets) + len(assemble.slots(config)) + 3 + repeats.networks
+    workers = assemble.worker_names(config)
+    kept = max(plan.counts[0] for _, plan in brackets) + len(workers) + 3 + repeats.networks
     return {
         "schema_version": 1,
         "name": config.name,
@@ -70,8 +71,13 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
         "trials": num_planned(config.search),
         "children": sum(plan.counts[0] for _, plan in brackets),
         "epochs": sum(plan.num_epochs(stem) for _, plan in brackets) + repeats.num_epochs,
-        "workers": [slot.name for slot in assemble.slots(config)],
-        "children_of_devices": children_of_devices(assemble.slots(config)),
+        "workers": workers,
+        "executor": {
+            "kind": config.executor.kind,
+            "cluster": config.executor.cluster,
+            "at_most": config.executor.workers,
+        },
+        "children_of_devices": {} if config.executor.cluster else children_of_devices(assemble.slots(config)),
         "disk_bytes": 0 if config.table is not None or high is None else kept * copies * 4 * high.params,
     }
 
@@ -130,7 +136,7 @@ def _text(plan: dict[str, Any]) -> str:
             f"  plan      {plan['trials']} trials of {plan['children']} networks"
             + ("" if plan["table"] else f", {plan['epochs']} epochs"),
             *turns,
-            f"  workers   {', '.join(plan['workers'])}",
+            f"  workers   {_workers_text(plan)}",
             *_sharing_text(plan["children_of_devices"]),
             *(
                 []
@@ -139,6 +145,14 @@ def _text(plan: dict[str, Any]) -> str:
             ),
         ]
     )
+
+
+def _workers_text(plan: dict[str, Any]) -> str:
+    executor, names = plan["executor"], ", ".join(plan["workers"])
+    if executor["cluster"]:
+        at_most = "" if executor["at_most"] is None else f", at most {executor['at_most']}"
+        return f"as many as the Ray cluster {executor['cluster']} has room for{at_most}; it is not asked here"
+    return f"{names}, on a Ray that is started for the search" if executor["kind"] == "ray" else names
 
 
 def _source_text(plan: dict[str, Any]) -> list[str]:

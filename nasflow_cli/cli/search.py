@@ -70,9 +70,11 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
         heeded(stop),
     ):
         told = len(live.history.results)
-        slots = assemble.slots(config)
+        names = assemble.worker_names(config)
+        num_workers = len(names) or live.executor.slots
+        where = f": {', '.join(names)}" if names else f" on the Ray cluster {config.executor.cluster}"
         shown.note(f"run directory: {run.root}")
-        shown.note(f"{len(slots)} worker{'s' if len(slots) != 1 else ''}: {', '.join(slot.name for slot in slots)}")
+        shown.note(f"{num_workers} worker{'s' if num_workers != 1 else ''}{where}")
         if told:
             shown.note(f"going on after {told} finished trials")
         ending = live.work()

@@ -18,11 +18,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from nasflow_cli.core.data_config import DataConfig, HubConfig, name_in
+from nasflow_cli.core.data_config import DataConfig, HubConfig
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.evaluator_config import EvaluatorField, TableConfig
+from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.core.load import write_yaml
-from nasflow_cli.core.registry import DATASETS, EVALUATORS, EXECUTORS
+from nasflow_cli.core.registry import DATASETS, EVALUATORS
 from nasflow_cli.core.search_config import SearchConfig
 from nasflow_cli.core.space_config import Section, SpaceConfig
 
@@ -69,57 +70,14 @@ class TrainingConfig(Section):
     ema: float = Field(default=0.99, ge=0, lt=1, description="Decay of the averaged weights that are scored; 0: none.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="What children are trained in; scores are always taken in float32. auto: bfloat16 on GPUs that have "
-        "it and, for images, on CPUs that have it.",
+        description="What children are trained in; they are scored in float32. auto: bfloat16 on GPUs that have it, "
+        "and for images on CPUs that have it.",
     )
     checkpoint_every_s: float = Field(
         default=0.0,
         ge=0,
         description="Least seconds between checkpoints inside a trial; 0: one after each epoch, so that a kill costs "
         "no more than the epoch that it cuts off.",
-    )
-
-
-class ExecutorConfig(Section):
-    """Where trials run."""
-
-    kind: Annotated[str, name_in(EXECUTORS)] = "local"
-    workers: int | None = Field(default=None, ge=1, description="Worker processes; None fills the machine.")
-    children_per_device: int = Field(
-        default=1,
-        ge=1,
-        description="Workers on each device (GPU), for networks that do not fill one. Each may fill an equal part of "
-        "its memory with tensors, less 0.5 GiB for what else a process takes of it. A trial that needs more is tried "
-        "again with half batches, then fails; the others go on. The metric `device_memory_mib` of a trial (`nasflow "
-        "show`) is the most that its worker's tensors took, the data included: it says how many fit.",
-    )
-    trial_time_limit_s: float | None = Field(
-        default=None, gt=0, description="A trial over this is ended and counts as failed."
-    )
-    memory_gib: float | None = Field(
-        default=None,
-        gt=0,
-        description="Most memory that a worker may take for its data and its trial, in GiB, beside the program itself "
-        "(0.2 to 0.5 GiB) and what is on a device. A trial that needs more fails, and its worker goes on. Kept by the "
-        "executor `local`, on Linux.",
-    )
-    data_gib: float | None = Field(
-        default=None,
-        ge=0,
-        description="Most data that a worker holds on its device or in memory, in GiB, decoded. More than that is "
-        "decoded once into a file in the run directory, which all workers share, and streamed from there. null: a "
-        "quarter of the machine's memory over the workers (and of `memory_gib`), on a GPU at most half of its memory "
-        "over its children. Never more than 16.",
-    )
-    loaders: int | None = Field(
-        default=None,
-        ge=0,
-        description="Processes of each worker that read streamed data ahead; 0: the worker reads itself. null: none on "
-        "the CPU, where they would only take cores from training; on a GPU one, or two where each worker has four "
-        "cores.",
-    )
-    grace_s: float = Field(
-        default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."
     )
 
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from nasflow_cli.core.registry import DATASETS, Registry
+from nasflow_cli.core.named import name_in
+from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.core.space_config import Section
-
-
-def name_in(registry: Registry[Any]) -> AfterValidator:
-    """What refuses a name that is not registered, and says which is near."""
-
-    def check(name: str) -> str:
-        if name not in registry:
-            raise ValueError(registry.unknown(name))
-        return name
-
-    return AfterValidator(check)
 
 
 class AugmentConfig(Section):

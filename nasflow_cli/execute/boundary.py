@@ -45,6 +45,14 @@ def decode(message: bytes) -> Message:
     return cast("Message", json.loads(message))
 
 
+def plain(value: Mapping[str, Any], what: str) -> Message:
+    """What the value is on the other side. Raises ValueError when JSON cannot hold it."""
+    try:
+        return decode(encode(value))
+    except TypeError as error:
+        raise ValueError(f"the {what} is not JSON: {error}") from error
+
+
 def resolve(target: str) -> Target:
     """Import what `module:function` names. Raises ValueError for another form, and whatever the import raises."""
     module, colon, function = target.partition(":")
@@ -125,6 +133,16 @@ def outcome_of(task: Task, message: Message, *, started: float, finished: float)
         started=started,
         finished=finished,
     )
+
+
+def message_of(outcome: Outcome) -> Message:
+    """What `outcome_of` reads, for an outcome that came by another way. Times are left out."""
+    message: Message = {"interrupted": True}
+    if outcome.failure is not None:
+        message = {"failure": {"kind": outcome.failure.kind, "message": outcome.failure.message}}
+    elif outcome.reply is not None:
+        message = {"reply": outcome.reply}
+    return {**message, "seconds": outcome.seconds}
 
 
 def lost(task: Task, failure: Failure | None, *, started: float, finished: float) -> Outcome:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from nasflow_cli.core.registry import EXECUTORS
-from nasflow_cli.execute.boundary import Message, decode, encode, lost, outcome_of
+from nasflow_cli.execute.boundary import Message, lost, outcome_of, plain
 from nasflow_cli.execute.process import WorkerProcess, death_of, signals_held
 from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
 
@@ -79,7 +79,7 @@ class LocalExecutor:
         if task_limit_s is not None and task_limit_s <= 0:
             raise ValueError(f"a time limit is more than 0 seconds, not {task_limit_s}")
         self._target = target
-        self._setup = _plain(setup, "setup")
+        self._setup = plain(setup, "setup")
         self._limit_s = task_limit_s
         self._clock = clock
         self._seats = [_Seat(slot=slot) for slot in slots]
@@ -108,7 +108,7 @@ class LocalExecutor:
             raise ValueError(f"task {task.number} is already running")
         if len(self.running) == self.slots:
             raise ValueError(f"task {task.number} submitted, but no slot is free")
-        payload = _plain(task.payload, f"payload of task {task.number}")
+        payload = plain(task.payload, f"payload of task {task.number}")
         self._hand_over(next(seat for seat in self._seats if seat.task is None), task, payload)
 
     def collect(self, timeout_s: float | None) -> list[Outcome]:
@@ -267,14 +267,6 @@ class LocalExecutor:
             self._outcomes.setdefault(outcome.number, outcome)
         seat.task = None
         seat.unsure = False
-
-
-def _plain(value: Mapping[str, Any], what: str) -> Message:
-    """What the value is on the other side. Raises ValueError when JSON cannot hold it."""
-    try:
-        return decode(encode(value))
-    except TypeError as error:
-        raise ValueError(f"the {what} is not JSON: {error}") from error
 
 
 @EXECUTORS.register("local")

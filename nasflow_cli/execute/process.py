@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -39,21 +39,26 @@ def signals_held() -> Iterator[None]:
 
 
 class WorkerProcess:
-    """A process that runs `worker.serve`. Linux ends it when the *thread* that started it ends."""
+    """A process that runs `main`. Linux ends one of `worker.serve` when the *thread* that started it ends."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, main: Callable[[Connection, int], None] = serve) -> None:
         """Start the process. Raises OSError when the system has no room for it."""
         context = get_context("spawn")
         self.connection: Connection
         self.connection, theirs = context.Pipe()
         # Not a daemon in multiprocessing's sense: that may have no children, and data loaders are some.
-        self._process = context.Process(target=serve, args=(theirs, os.getpid()), name=name, daemon=False)
+        self._process = context.Process(target=main, args=(theirs, os.getpid()), name=name, daemon=False)
         try:
             self._process.start()
         finally:
             theirs.close()
         self.sentinel = _sentinel(self._process)
         """A file descriptor that is ready once the process has ended."""
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid or 0
 
     @property
     def is_alive(self) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from nasflow_cli.core.config import ExecutorConfig, ExperimentConfig
+from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.execute.devices import usable_cores
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Labelled, Outline, Splits, outline, select
@@ -166,9 +167,9 @@ def shared_by(config: ExperimentConfig, num_workers: int) -> ExperimentConfig:
 
 
 def worker_setup(config: ExperimentConfig, run: RunDirectory, num_workers: int) -> dict[str, Any]:
-    """What a worker is told, as JSON values. Of the executor it learns how it shares the machine, and not the kind."""
+    """What a worker is told, as JSON values: of the executor how it shares the machine, and not what runs it."""
     told = shared_by(config, num_workers)
     return {
-        "config": told.model_dump(mode="json", exclude={"executor": {"kind"}}),
+        "config": told.model_dump(mode="json", exclude={"executor": {"kind", "ray"}}),
         "run": str(run.root.absolute()),
     }

@@ -246,6 +246,17 @@ JARGON = re.compile(
             "executor: {workers: 0}",
             "e.yaml:2:12: executor.workers: input should be greater than or equal to 1",
         ),
+        (
+            "seed: 3",
+            "executor: {ray: {address: auto}}",
+            "e.yaml:2:12: executor.ray: the executor 'local' uses no Ray; write `kind: ray`, or remove this section",
+        ),
+        (
+            "seed: 3",
+            "executor: {kind: ray, ray: {address: 'head 6379'}}",
+            "e.yaml:2:29: executor.ray.address: 'head 6379' is no address of a Ray cluster; write auto, host:port or",
+        ),
+        ("seed: 3", "executor: {kind: ray, ray: {adress: auto}}", "e.yaml:2:29: executor.ray.adress: unknown key; did"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(mistakes: Mistakes, old: str, new: str, complaint: str) -> None:

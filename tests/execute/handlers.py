@@ -48,6 +48,12 @@ def echo(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
     return {"got": payload["value"], "asked_to_stop": should_stop()}
 
 
+def variable(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+    """Tell a variable of the environment, and when asked wait until somebody has opened the signpost."""
+    _announce(payload)
+    return {"got": os.environ.get(payload["name"])}
+
+
 def wrong_value(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
     raise KeyError("first line\nsecond line")
 

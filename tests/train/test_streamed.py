@@ -19,9 +19,9 @@ from made_data import write_parquet
 from PIL import Image
 from torch import Tensor
 
-from nasflow_cli.core.config import ExecutorConfig
 from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
+from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.store.files import NoRoomError
 from nasflow_cli.train.data import Splits, csv, gather, images, load_splits, select, store
 from nasflow_cli.train.data import values as values_module

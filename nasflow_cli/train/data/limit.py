@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nasflow_cli.core.config import ExecutorConfig
+from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.train.data.checks import MAX_BYTES
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")

@@ -1,0 +1,291 @@
+"""An executor that runs tasks on a Ray cluster: one that is there, or one that is started here for this search alone.
+
+Refuses to be part of Ray: that happens in a process of its own (`bridge.py`), so that Ray neither prints here, nor
+handles this process's signals, nor ends it. Needs the extra `cluster`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nasflow_cli.core.errors import MissingError
+from nasflow_cli.core.registry import EXECUTORS
+from nasflow_cli.execute import bridge
+from nasflow_cli.execute.boundary import Message, failure_of, lost, outcome_of, plain
+from nasflow_cli.execute.log import LogError, make_folder
+from nasflow_cli.execute.process import WorkerProcess, death_of, signals_held
+from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
+from nasflow_cli.execute.ray_node import private_folder
+from nasflow_cli.execute.session import end_members
+
+START_PATIENCE_S = 120.0
+"""How long Ray may take to start, or a cluster to answer."""
+
+STOP_SLACK_S = 10.0
+"""How much longer than the grace period a cluster may take to say how tasks ended."""
+
+INSTALL = "pip install 'nasflow[cluster]'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A Ray cluster that is there, and what to take of it: at most `workers` actors, so many of them a GPU."""
+
+    address: str
+    workers: int | None = None
+    children_per_device: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A task that a cluster has, and when it was submitted."""
+
+    task: Task
+    started: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Link:
+    """A bridge that lives, or did. `folder` is what it leaves behind when it is killed."""
+
+    process: WorkerProcess
+    pid: int
+    folder: Path | None
+
+    def end(self, *, at_once: bool = False) -> int | None:
+        """End it, and all of a Ray that was started here. Returns what `WorkerProcess.end` returns."""
+        self.process.connection.close()
+        code = self.process.end() if at_once else self.process.await_death()
+        if self.folder is not None:
+            end_members(self.pid)
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return code
+
+
+class RayExecutor:
+    """Keeps the contract of `Executor` with Ray actors, each of which has one worker process like those of `local`.
+
+    A task waits until one of the actors is free, or can be started: on a cluster that is shared or has shrunk that may
+    take its time, of which no limit is kept. What `LocalExecutor` says of logs and of the limits of time and memory
+    holds on the node. An actor that dies fails its task (`worker`) and is replaced; while tasks are being stopped it
+    interrupts it. When all of Ray ends, all tasks fail so, and it is started or connected to anew with the next task.
+    """
+
+    def __init__(self, hello: Message, clock: Callable[[], float]) -> None:
+        """Start or find Ray. `hello` is what `bridge.serve` is told, `folder` left out. Raises MissingError."""
+        self._hello = hello
+        self._clock = clock
+        self._held: dict[int, _Held] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._closed = False
+        self._unsure = False
+        """Set while a step is taken that a signal could cut in two; what it leaves is thrown away by `_mend`."""
+        self._link: _Link | None = None
+        # Before multiprocessing's own exit function, which would wait for the bridge.
+        atexit.register(self.close)
+        self._slots = 0
+        self._slots = self._connect()
+
+    @property
+    def slots(self) -> int:
+        """How many actors there can be, as the cluster was at the start."""
+        return self._slots
+
+    @property
+    def running(self) -> frozenset[int]:
+        """The numbers of the tasks that hold a slot, those whose outcome has come but was not returned included."""
+        return frozenset(self._held) | frozenset(self._outcomes)
+
+    def submit(self, task: Task) -> None:
+        """Give the task to the cluster. Raises ValueError as the contract says, MissingError when Ray is no more."""
+        if self._closed:
+            raise ValueError("the executor is closed")
+        if task.number in self.running:
+            raise ValueError(f"task {task.number} is already running")
+        if len(self.running) >= self.slots:
+            raise ValueError(f"task {task.number} submitted, but no slot is free")
+        payload = plain(task.payload, f"payload of task {task.number}")
+        started = self._clock()
+        try:
+            make_folder(task.log)
+        except LogError as error:
+            self._outcomes[task.number] = lost(task, failure_of(error), started=started, finished=self._clock())
+            return
+        self._mend()
+        if self._link is None or not self._link.process.is_alive:
+            self._lose(stopping=False)
+            self._connect()
+        self._held[task.number] = _Held(task=task, started=started)
+        self._send({"number": task.number, "run": payload, "log": str(task.log.absolute())})
+
+    def collect(self, timeout_s: float | None) -> list[Outcome]:
+        """Wait for outcomes as the contract says."""
+        self._mend()
+        end = None if timeout_s is None else self._clock() + timeout_s
+        while self._held and not self._outcomes:
+            if not self._listen(None if end is None else max(0.0, end - self._clock())):
+                break
+        while self._held and self._listen(0.0):
+            pass
+        return self._take()
+
+    def stop(self, grace_s: float) -> list[Outcome]:
+        """Stop all tasks as the contract says. A worker that is lost meanwhile counts as interrupted."""
+        self._mend()
+        if self._held:
+            self._send({"stop": grace_s})
+        end = self._clock() + grace_s + STOP_SLACK_S
+        while self._held and self._listen(max(0.0, end - self._clock()), stopping=True):
+            pass
+        if self._held:
+            self._lose(stopping=True)
+        return self._take()
+
+    def close(self) -> None:
+        """End the actors, and the Ray that was started here."""
+        self._closed = True
+        self._unsure = True
+        if self._link is not None:
+            self._link.end()
+        self._link = None
+        self._held.clear()
+        self._outcomes.clear()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(self) -> list[Outcome]:
+        outcomes = list(self._outcomes.values())
+        self._outcomes = {}
+        return outcomes
+
+    def _connect(self) -> int:
+        """Start a bridge and wait until it has a cluster; return the number of its slots. Raises MissingError."""
+        try:
+            folder = private_folder() if self._hello["address"] is None else None
+            with signals_held():
+                process = WorkerProcess("nasflow ray", bridge.serve)
+                self._link = _Link(process=process, pid=process.pid, folder=folder)
+            process.send({**self._hello, "folder": None if folder is None else str(folder)})
+        except OSError as error:
+            raise MissingError(f"no process for Ray can be started: {error}") from error
+        heard = wait([process.connection, process.sentinel], START_PATIENCE_S)
+        message = process.receive() if heard else {"missing": f"Ray did not answer for {START_PATIENCE_S:g} s"}
+        if message is not None and "ready" in message:
+            return int(message["ready"])
+        code = self._link.end(at_once=not heard)
+        self._link = None
+        where = self._hello["address"] or "started here"
+        raise MissingError(
+            f"Ray ({where}) ended while it was asked for a place: {death_of(code)}"
+            if message is None
+            else message["missing"]
+        )
+
+    def _send(self, message: Message) -> None:
+        self._unsure = True
+        if self._link is not None:
+            # A bridge that is gone is noticed when it is listened to.
+            with contextlib.suppress(OSError):
+                self._link.process.send(message)
+        self._unsure = False
+
+    def _listen(self, timeout_s: float | None, *, stopping: bool = False) -> bool:
+        """Wait until the bridge speaks or dies, and take in one thing that it says. False on timeout."""
+        if self._link is None:
+            self._lose(stopping=stopping)
+            return True
+        process = self._link.process
+        if not wait([process.connection, process.sentinel], timeout_s):
+            return False
+        self._unsure = True
+        message = process.receive()
+        if message is None:
+            self._lose(stopping=stopping)
+        else:
+            self._hear(message)
+        self._unsure = False
+        return True
+
+    def _hear(self, message: Message) -> None:
+        """Take in how a task ended."""
+        held = self._held[message["number"]]
+        times = {"started": held.started, "finished": self._clock()}
+        if "lost" in message:
+            failure = None if message["lost"] is None else Failure(**message["lost"])
+            outcome = lost(held.task, failure, **times)
+        else:
+            outcome = outcome_of(held.task, message, **times)
+        self._outcomes.setdefault(outcome.number, outcome)
+        del self._held[outcome.number]
+
+    def _lose(self, *, stopping: bool) -> None:
+        """End the bridge, and with it all tasks: by a failure, or when they are being stopped by an interruption."""
+        self._unsure = True
+        code = self._link.end(at_once=True) if self._link else None
+        self._link = None
+        failure = Failure(kind="worker", message=f"worker died with the process that speaks to Ray: {death_of(code)}")
+        for held in list(self._held.values()):
+            outcome = lost(held.task, None if stopping else failure, started=held.started, finished=self._clock())
+            self._outcomes.setdefault(outcome.number, outcome)
+            del self._held[outcome.number]
+        self._unsure = False
+
+    def _mend(self) -> None:
+        """Throw away what a step that was cut in two has left; all tasks count as interrupted."""
+        if self._unsure:
+            self._lose(stopping=True)
+
+
+@EXECUTORS.register("ray")
+def make_ray(
+    target: str,
+    setup: Mapping[str, Any],
+    slots: Sequence[Slot],
+    task_limit_s: float | None,
+    clock: Callable[[], float],
+    cluster: Cluster | None = None,
+) -> Executor:
+    """Ray actors: one for each of `slots` on a Ray that is started here, else as many as a cluster has room for.
+
+    There the slots only say how much memory a worker may take. Raises MissingError without the package, or without a
+    cluster.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise MissingError(f"the executor 'ray' needs the package ray, which is not installed: {INSTALL}")
+    if cluster is None and sys.platform != "linux":
+        raise MissingError("Ray is started on Linux only; start it yourself and set executor.ray.address")
+    if not slots:
+        raise ValueError("an executor needs at least one slot")
+    if task_limit_s is not None and task_limit_s <= 0:
+        raise ValueError(f"a time limit is more than 0 seconds, not {task_limit_s}")
+    devices = dict.fromkeys(slot.environment.get("CUDA_VISIBLE_DEVICES", "") for slot in slots)
+    hello = {
+        "target": target,
+        "setup": plain(setup, "setup"),
+        "limit_s": task_limit_s,
+        "memory_bytes": slots[0].memory_bytes,
+        "address": None if cluster is None else cluster.address,
+        "workers": None if cluster is None else cluster.workers,
+        "children_per_device": 1 if cluster is None else cluster.children_per_device,
+        "actors": len(slots),
+        "devices": [device for device in devices if device],
+        "environment": dict(slots[0].environment),
+    }
+    return RayExecutor(hello, clock)

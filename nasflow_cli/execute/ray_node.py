@@ -1,0 +1,152 @@
+"""A Ray that is started here, for one search alone, or a cluster that is there: what of it trials get.
+
+Refuses a Ray that can be reached from another machine: who reaches it runs code as this user. The only module beside
+`bridge.py` that imports Ray; both run in a process of their own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nasflow_cli
+from nasflow_cli.core.errors import MissingError
+from nasflow_cli.execute.boundary import Message
+from nasflow_cli.execute.devices import THREAD_VARIABLES
+from nasflow_cli.execute.session import members, open_addresses
+
+LONGEST_BASE = 20
+"""Longest name of the folder for temporary files: Ray puts sockets below it, whose paths may have 107 bytes."""
+
+STORE_BYTES = 80 * 2**20
+"""Of Ray's own store for large values, which nothing here is; it takes no less."""
+
+CONNECT_S = 10.0
+"""How long a cluster may take to let itself be called."""
+
+HERE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Else it takes the address of the network for its own, whatever it is told, and listens everywhere.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Memory is the business of executor.memory_gib and of the system; no trial is ended for the machine's others.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # Trials are no less than what runs beside them, as with `local`; Ray would put them last.
+    "RAY_worker_niceness": "0",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    # Loopback is shared with all users of the machine.
+    "RAY_AUTH_MODE": "token",
+}
+"""Environment of a Ray that is started here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What actors get: how many there are, and cores and devices of each. `environment` is that of their workers."""
+
+    actors: int
+    num_cpus: int
+    num_gpus: float
+    environment: Mapping[str, str]
+
+
+def private_folder() -> Path:
+    """Make a folder that only this user can enter. Raises OSError."""
+    base = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="nasflow-", dir=base if len(base) <= LONGEST_BASE else "/tmp"))  # noqa: S108
+
+
+def start(hello: Message) -> Share:
+    """Start Ray in this process's session, at 127.0.0.1 alone. Raises MissingError, and whatever Ray raises."""
+    folder, environment = Path(hello["folder"]), dict(hello["environment"])
+    devices: list[str] = hello["devices"]
+    os.environ.update(HERE, RAY_AUTH_TOKEN=secrets.token_hex(32), CUDA_VISIBLE_DEVICES=",".join(devices))
+    import ray  # noqa: PLC0415  (heavy, and an extra)
+
+    ray.init(
+        address="local",
+        num_cpus=hello["actors"],
+        num_gpus=len(devices),
+        object_store_memory=STORE_BYTES,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(folder / "ray"),  # Ray makes it writable for all, in a folder that nobody else can enter
+        **_quiet(ray),
+    )
+    if found := open_addresses([os.getpid(), *members(os.getpid())]):
+        raise MissingError(
+            f"Ray {ray.__version__} listens at {', '.join(sorted(found))}, where other machines reach it, though it "
+            "was told to stay at 127.0.0.1; use another version of Ray, or the executor 'local'"
+        )
+    per_device = math.ceil(hello["actors"] / len(devices)) if devices else 0
+    return Share(
+        actors=hello["actors"], num_cpus=1, num_gpus=fraction(per_device) if devices else 0.0, environment=environment
+    )
+
+
+def connect(hello: Message) -> Share:
+    """Connect to the cluster at `address`. Raises MissingError when it has no room, and whatever Ray raises."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address: str = hello["address"]
+    if address != "auto":
+        # Ray itself would go on trying for minutes.
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    import ray  # noqa: PLC0415
+
+    ray.init(address=address, **_quiet(ray))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    share = share_of(nodes, hello["workers"], hello["children_per_device"])
+    if share is None:
+        raise MissingError(f"the Ray cluster {address} has neither a GPU nor a core for a trial")
+    return share
+
+
+def _quiet(ray: Any) -> dict[str, Any]:
+    # Actors are loaded by their name from what is installed on their node, not from a pickle.
+    code = str(Path(nasflow_cli.__file__).parents[1])
+    return {
+        "log_to_driver": False,
+        "configure_logging": False,
+        "job_config": ray.job_config.JobConfig(code_search_path=[code]),
+    }
+
+
+def share_of(nodes: Sequence[Mapping[str, float]], workers: int | None, children_per_device: int) -> Share | None:
+    """Divide a cluster: `children_per_device` actors a GPU, or without any GPU a core each; at most `workers`.
+
+    Each gets as many cores as all can have, which is also its number of threads. `nodes` are Ray's resources of the
+    nodes, by name. None when there is room for no actor.
+    """
+    with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
+    if with_gpu:
+        num_devices = sum(int(node["GPU"]) for node in with_gpu)
+        most = num_devices * children_per_device
+        actors = min(most, workers or most)
+        per_device = math.ceil(actors / num_devices)
+        num_cpus = min(int(node.get("CPU", 0)) // (int(node["GPU"]) * per_device) for node in with_gpu)
+        return Share(
+            actors=actors,
+            num_cpus=num_cpus,
+            num_gpus=fraction(per_device),
+            environment=dict.fromkeys(THREAD_VARIABLES, str(max(1, num_cpus))),
+        )
+    cores = [int(node.get("CPU", 0)) for node in nodes]
+    actors = min(sum(cores), workers or sum(cores))
+    if actors == 0:
+        return None
+    num_cpus = next(n for n in range(max(cores), 0, -1) if sum(each // n for each in cores) >= actors)
+    environment = {"CUDA_VISIBLE_DEVICES": "", **dict.fromkeys(THREAD_VARIABLES, str(num_cpus))}
+    return Share(actors=actors, num_cpus=num_cpus, num_gpus=0.0, environment=environment)
+
+
+def fraction(per_device: int) -> float:
+    """The part of a device of which so many fit: Ray counts in ten-thousandths, and rounds."""
+    return math.floor(10_000 / per_device) / 10_000

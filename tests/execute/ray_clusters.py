@@ -1,0 +1,61 @@
+"""A Ray cluster that is not the executor's: a process of its own, at 127.0.0.1, with two cores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nasflow_cli.execute.ray_node import private_folder
+from nasflow_cli.execute.session import end_members
+
+MANNERS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
+"""Environment of the cluster, and of who connects to it."""
+
+CLUSTER = """
+import os, signal, sys
+import ray
+
+end = int(sys.argv[3])
+context = ray.init(
+    address="local", num_cpus=2, num_gpus=int(sys.argv[2]), include_dashboard=False, _node_ip_address="127.0.0.1",
+    _temp_dir=sys.argv[1] + "/ray", log_to_driver=False, object_store_memory=80 * 2**20,
+)
+os.write(end, context.address_info["gcs_address"].encode())
+os.close(end)
+signal.pause()
+"""
+
+
+@contextmanager
+def cluster(num_gpus: int = 0) -> Iterator[str]:
+    """Start it and give its address."""
+    folder = private_folder()
+    theirs, ours = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER, folder, str(num_gpus), str(ours)],
+        env={**os.environ, **MANNERS},
+        pass_fds=(ours,),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        os.close(ours)
+        with open(theirs, "rb") as end:
+            yield end.read().decode()
+    finally:
+        end_members(process.pid)
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,346 @@
+"""The executor `ray` keeps the contract, survives what happens to Ray, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contracts.executor_contract import GRACE_S, ExecutorContract
+from ray_clusters import MANNERS, cluster
+from signpost import PATIENCE_S, Signpost
+
+from nasflow_cli.core.errors import MissingError
+from nasflow_cli.core.registry import EXECUTORS
+from nasflow_cli.execute.cluster import Cluster, RayExecutor, make_ray
+from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
+from nasflow_cli.execute.session import members
+
+pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+
+SLOTS = tuple(Slot(name=f"cpu:{n}", environment={"OMP_NUM_THREADS": "3"}) for n in range(2))
+
+FRESH = frozenset(
+    {
+        "test_the_handler_is_made_once_with_the_setup",
+        "test_closing_twice_is_fine",
+        "test_a_closed_executor_refuses_tasks",
+    }
+)
+"""Tests of the contract that need an executor of their own."""
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1, the same as an IPv6 address, and ::1, as /proc/net/tcp writes them."""
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[RayExecutor]:
+    """An executor with a Ray of its own, which takes seconds to start."""
+    with make_ray("handlers:build", {"path": "data"}, SLOTS, None, time.time) as executor:
+        assert isinstance(executor, RayExecutor)
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A cluster that somebody else has started."""
+    with pytest.MonkeyPatch.context() as patch, cluster() as address:
+        for name, value in MANNERS.items():
+            patch.setenv(name, value)
+        yield address
+
+
+class Desk:
+    """The executor, and a task at a time."""
+
+    def __init__(self, executor: RayExecutor, log: Path) -> None:
+        self.executor = executor
+        self.log = log
+
+    def submit(self, number: int = 0, **payload: Any) -> None:
+        self.executor.submit(Task(number=number, payload=payload, log=self.log))
+
+    def collect(self) -> Outcome:
+        (outcome,) = self.executor.collect(PATIENCE_S)
+        return outcome
+
+    def reply(self, **payload: Any) -> dict[str, Any]:
+        self.submit(**payload)
+        reply = self.collect().reply
+        assert reply is not None
+        return reply
+
+    def failure(self) -> Failure:
+        failure = self.collect().failure
+        assert failure is not None
+        return failure
+
+    @property
+    def session(self) -> int:
+        """The session that all processes of Ray are in."""
+        assert self.executor._link is not None
+        return self.executor._link.pid
+
+    @property
+    def folder(self) -> Path:
+        assert self.executor._link is not None
+        assert self.executor._link.folder is not None
+        return self.executor._link.folder
+
+
+@pytest.fixture
+def desk(started: RayExecutor, tmp_path: Path) -> Iterator[Desk]:
+    yield Desk(started, tmp_path / "log.txt")
+    started.stop(0.0)
+
+
+class TestRayExecutor(ExecutorContract):
+    @pytest.fixture(autouse=True)
+    def _address(self, address: str) -> None:
+        self.address = address
+
+    def make(self, target: str, setup: Mapping[str, Any]) -> Executor:
+        return make_ray(target, setup, SLOTS, None, time.time, Cluster(address=self.address))
+
+    @pytest.fixture
+    def executor(self, request: pytest.FixtureRequest, started: RayExecutor) -> Iterator[Executor]:
+        if request.function.__name__ in FRESH:
+            with self.make("handlers:build", {"path": "data"}) as executor:
+                yield executor
+        else:
+            yield started
+            started.stop(0.0)
+
+
+def test_it_is_found_by_its_name() -> None:
+    assert EXECUTORS["ray"].make is make_ray
+
+
+def test_the_environment_of_the_slot_is_there_when_the_target_is_imported(desk: Desk) -> None:
+    assert desk.reply(do="tell")["threads"] == "3"
+
+
+def test_two_slots_work_at_the_same_time(desk: Desk, signpost: Signpost) -> None:
+    desk.submit(1, do="hang", signpost=str(signpost.path))
+    signpost.pid()
+    desk.submit(2, do="echo", value=1)
+
+    assert desk.collect().number == 2
+    assert desk.executor.running == {1}
+
+
+def test_what_a_task_prints_is_in_its_log(desk: Desk) -> None:
+    desk.reply(do="speak", word="one")
+
+    assert sorted(desk.log.read_text().splitlines()) == ["child one", "descriptor one", "error one", "python one"]
+
+
+def test_a_killed_actor_is_a_failure_of_its_task_and_the_slot_works_again(desk: Desk, signpost: Signpost) -> None:
+    desk.submit(do="hang", signpost=str(signpost.path))
+    actor = parent_of(signpost.pid())
+    os.kill(actor, signal.SIGKILL)
+
+    failure = desk.failure()
+
+    assert failure.kind == "worker"
+    assert failure.message.startswith(f"worker died: process {actor} on ")
+    assert "\n" not in failure.message
+    signpost.wait_until_nobody_holds_it()
+    assert desk.reply(do="echo", value=1)["got"] == 1
+
+
+def test_a_worker_that_is_killed_below_its_actor_is_a_failure_that_names_the_signal(
+    desk: Desk, signpost: Signpost
+) -> None:
+    desk.submit(do="hang", signpost=str(signpost.path))
+    os.kill(signpost.pid(), signal.SIGKILL)
+
+    failure = desk.failure()
+
+    assert failure.kind == "worker"
+    assert failure.message.startswith("worker died: killed by signal 9 (SIGKILL)")
+
+
+def test_actors_that_died_idle_cost_no_task(desk: Desk) -> None:
+    for actor in {parent_of(desk.reply(do="tell")["pid"]) for _ in range(3)}:
+        os.kill(actor, signal.SIGKILL)
+
+    assert desk.reply(do="echo", value=1)["got"] == 1
+
+
+def test_signals_for_whole_process_groups_do_not_reach_ray(desk: Desk, signpost: Signpost) -> None:
+    desk.submit(do="train_to_the_end", signpost=str(signpost.path))
+    signpost.pid()
+    for pid in [desk.session, *members(desk.session)]:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            os.kill(pid, number)
+
+    (outcome,) = desk.executor.stop(GRACE_S)
+
+    assert outcome.reply == {"done": True}
+
+
+def test_a_task_that_ignores_the_request_to_stop_is_ended_after_the_grace(desk: Desk, signpost: Signpost) -> None:
+    desk.submit(do="hang", signpost=str(signpost.path))
+    signpost.pid()
+
+    (outcome,) = desk.executor.stop(0.05)
+
+    assert outcome.interrupted
+    signpost.wait_until_nobody_holds_it()
+
+
+def test_an_actor_that_dies_while_its_task_is_stopped_interrupts_it(desk: Desk, signpost: Signpost) -> None:
+    desk.submit(do="hang", signpost=str(signpost.path))
+    actor = parent_of(signpost.pid())
+    os.kill(actor, signal.SIGSTOP)  # it hears of the stop after its end
+    desk.executor._send({"stop": GRACE_S})
+    os.kill(actor, signal.SIGKILL)
+
+    (outcome,) = desk.executor.stop(GRACE_S)
+
+    assert outcome.interrupted
+
+
+def test_a_signal_that_breaks_collect_off_loses_no_task(desk: Desk, signpost: Signpost) -> None:
+    def alarm(number: int, frame: object) -> None:
+        raise TimeoutError("from the signal handler")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    desk.submit(do="train", signpost=str(signpost.path))
+    signpost.pid()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(TimeoutError, match="from the signal handler"):
+            desk.executor.collect(None)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    (outcome,) = desk.executor.stop(GRACE_S)
+
+    assert (outcome.number, outcome.interrupted) == (0, True)
+
+
+def test_ray_listens_at_loopback_alone(desk: Desk) -> None:
+    pid = desk.reply(do="tell")["pid"]
+    processes = [desk.session, *members(desk.session)]
+
+    listening = sockets_that_listen(processes)
+
+    assert parent_of(pid) in processes
+    assert len(listening) >= 4  # of Ray's head, its node twice, and an actor
+    assert {local.partition(":")[0] for local in listening} <= LOOPBACK
+
+
+def test_nobody_else_can_enter_rays_folder(desk: Desk) -> None:
+    desk.reply(do="tell")
+
+    assert stat.S_IMODE(desk.folder.stat().st_mode) == 0o700
+    assert desk.folder.stat().st_uid == os.getuid()
+    bound = [Path(row.split()[7]) for row in Path("/proc/net/unix").read_text().splitlines()[1:] if "raylet" in row]
+    assert any(desk.folder in path.parents for path in bound)
+    assert not Path("/tmp/ray").exists()
+
+
+def test_a_secret_keeps_other_users_of_the_machine_from_a_ray_that_was_started_here(desk: Desk) -> None:
+    (environment,) = (
+        Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        for pid in members(desk.session)
+        if b"gcs_server" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    )
+    secret = next(line for line in environment if line.startswith(b"RAY_AUTH_TOKEN="))
+
+    assert b"RAY_AUTH_MODE=token" in environment
+    assert len(secret.partition(b"=")[2]) == 64
+    assert secret.partition(b"=")[2] != MANNERS["RAY_AUTH_TOKEN"].encode()
+
+
+@pytest.mark.parametrize("victim", ["bridge", "raylet"])
+def test_when_all_of_ray_ends_running_tasks_fail_and_the_next_has_a_new_one(
+    desk: Desk, signpost: Signpost, victim: str
+) -> None:
+    before, folder = desk.session, desk.folder
+    desk.submit(do="hang", signpost=str(signpost.path))
+    signpost.pid()
+    named = {Path(os.readlink(f"/proc/{pid}/exe")).name: pid for pid in members(before)}
+    os.kill(before if victim == "bridge" else named["raylet"], signal.SIGKILL)
+
+    failure = desk.failure()
+
+    assert failure.kind == "worker"
+    signpost.wait_until_nobody_holds_it()
+    assert members(before) == []
+    assert not folder.exists()
+    assert desk.reply(do="echo", value=1)["got"] == 1
+
+
+def test_a_task_over_its_limit_is_ended(address: str, tmp_path: Path, signpost: Signpost) -> None:
+    with make_ray("handlers:build", {}, SLOTS, 0.5, time.time, Cluster(address=address)) as executor:
+        executor.submit(Task(number=0, payload={"do": "hang"}, log=tmp_path / "log.txt"))
+        (outcome,) = executor.collect(PATIENCE_S)
+
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "timeout"
+
+
+def test_of_a_cluster_at_most_so_many_workers_are_taken_and_it_is_left_as_it_was(
+    address: str, tmp_path: Path, signpost: Signpost
+) -> None:
+    executor = make_ray("handlers:build", {}, SLOTS, None, time.time, Cluster(address=address, workers=1))
+    executor.submit(Task(number=0, payload={"do": "hang", "signpost": str(signpost.path)}, log=tmp_path / "log.txt"))
+    signpost.pid()
+
+    executor.close()
+
+    assert executor.slots == 1
+    signpost.wait_until_nobody_holds_it()
+    with make_ray("handlers:build", {}, SLOTS, None, time.time, Cluster(address=address)) as other:
+        assert other.slots == 2
+
+
+def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in MANNERS.items():
+        monkeypatch.setenv(name, value)
+    places = Cluster(address="", children_per_device=2)
+    with cluster(num_gpus=2) as address:
+        places = Cluster(address=address, children_per_device=2)
+        with make_ray("handlers:build", {}, SLOTS, None, time.time, places) as executor:
+            numbers = range(executor.slots)
+            for number in numbers:
+                payload = {"do": "variable", "name": "CUDA_VISIBLE_DEVICES"}
+                executor.submit(Task(number=number, payload=payload, log=tmp_path / f"{number}.txt"))
+            outcomes = [outcome for _ in numbers for outcome in executor.collect(PATIENCE_S)]
+
+    assert len(numbers) == 4
+    assert {outcome.reply["got"] for outcome in outcomes if outcome.reply} <= {"0", "1"}
+    assert len(outcomes) == 4
+
+
+def test_a_cluster_that_is_not_there_is_missing() -> None:
+    with pytest.raises(MissingError, match=r"Ray \(127\.0\.0\.1:9\) cannot be used: ConnectionRefusedError"):
+        make_ray("handlers:build", {}, SLOTS, None, time.time, Cluster(address="127.0.0.1:9"))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def sockets_that_listen(pids: list[int]) -> list[str]:
+    """Where these processes take connections, as the system writes it."""
+    inodes = set()
+    for pid in pids:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            target = os.readlink(entry)
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    rows = [
+        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    ]
+    return [row[1] for row in rows if row[3] == "0A" and row[9] in inodes]

@@ -1,0 +1,131 @@
+"""What of the executor `ray` needs no Ray: how a cluster is divided, what a node must see, what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nasflow_cli.core.errors import MissingError
+from nasflow_cli.execute.actor import Actor, look_for
+from nasflow_cli.execute.boundary import encode
+from nasflow_cli.execute.bridge import reason
+from nasflow_cli.execute.cluster import make_ray
+from nasflow_cli.execute.log import LogError
+from nasflow_cli.execute.protocol import Slot
+from nasflow_cli.execute.ray_node import Share, fraction, share_of
+from nasflow_cli.execute.session import end_members, members, open_addresses
+
+
+def divided(*nodes: dict[str, float], workers: int | None = None, children: int = 1) -> tuple[int, int, float]:
+    share = share_of(nodes, workers, children)
+    assert share is not None
+    return share.actors, share.num_cpus, share.num_gpus
+
+
+def test_without_devices_each_core_is_a_place() -> None:
+    assert divided({"CPU": 2}, {"CPU": 6}) == (8, 1, 0.0)
+
+
+def test_a_lone_worker_gets_all_the_cores_that_one_node_has() -> None:
+    assert divided({"CPU": 2}, {"CPU": 6}, workers=1) == (1, 6, 0.0)
+
+
+def test_cores_are_dealt_out_so_that_every_worker_finds_its_own_on_one_node() -> None:
+    assert divided({"CPU": 3}, {"CPU": 8}, workers=3) == (3, 3, 0.0)
+
+
+def test_no_more_workers_are_wished_for_than_find_room() -> None:
+    assert divided({"CPU": 2}, workers=5) == (2, 1, 0.0)
+
+
+def test_where_there_are_devices_each_is_shared_by_as_many_as_the_settings_say() -> None:
+    assert divided({"CPU": 16, "GPU": 2}, {"CPU": 64}, children=2) == (4, 4, 0.5)
+
+
+def test_fewer_workers_than_places_spread_over_all_devices() -> None:
+    assert divided({"CPU": 16, "GPU": 4}, workers=4, children=2) == (4, 4, 1.0)
+
+
+def test_devices_without_cores_to_spare_are_used_all_the_same() -> None:
+    assert divided({"CPU": 2, "GPU": 4}) == (4, 0, 1.0)
+
+
+def test_a_cluster_without_cores_and_devices_has_no_place() -> None:
+    assert share_of([{"memory": 1e9}, {"CPU": 0}], None, 1) is None
+
+
+def test_the_threads_of_a_worker_are_the_cores_that_it_was_given() -> None:
+    share = share_of([{"CPU": 6}], 2, 1)
+
+    assert isinstance(share, Share)
+    assert share.environment["OMP_NUM_THREADS"] == "3"
+    assert share.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize("per_device", range(1, 40))
+def test_as_many_fractions_as_share_a_device_fit_on_it_and_no_more(per_device: int) -> None:
+    parts = round(fraction(per_device) * 10_000)  # as Ray counts
+
+    assert parts * per_device <= 10_000 < parts * (per_device + 1)
+
+
+def test_a_node_that_does_not_see_the_run_directory_says_so_and_makes_none(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "trials" / "3"
+
+    with pytest.raises(LogError, match=r"does not see .*/trials/3; the run directory has to be on a file system"):
+        look_for(folder)
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_node_with_another_version_of_nasflow_is_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"0\.0\.1 at the driver; install the same version on every node"):
+        Actor(encode({"version": "0.0.1"}))
+
+
+def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(MissingError, match=r"pip install 'nasflow\[cluster\]'"):
+        make_ray("handlers:build", {}, [Slot(name="cpu:0")], None, time.time)
+
+
+def test_of_rays_long_messages_the_sentence_is_kept_that_says_what_became_of_an_actor() -> None:
+    error = RuntimeError(
+        "The actor died unexpectedly.\n\tpid: 7\nThe actor is dead because its node has died. " + "x" * 999
+    )
+
+    assert reason(error).startswith("The actor is dead because its node has died. xxx")
+    assert len(reason(error)) < 310
+
+
+LISTENER = """
+import socket, sys
+with socket.create_server((sys.argv[1], 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_who_listens_where_others_reach_it_is_found_in_its_session_and_ended() -> None:
+    command = [sys.executable, "-c", LISTENER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen([*command, "127.0.0.1"], start_new_session=True, **pipes) as near,
+        subprocess.Popen([*command, "0.0.0.0"], start_new_session=True, **pipes) as far,
+    ):
+        ports = [process.stdout.readline().strip() for process in (near, far)]
+
+        assert members(near.pid) == [near.pid]
+        assert open_addresses([near.pid]) == set()
+        assert open_addresses([near.pid, far.pid]) == {f"0.0.0.0:{ports[1]}"}
+
+        end_members(near.pid)
+        end_members(far.pid)
+        assert (near.wait(), far.wait()) == (-9, -9)
