@@ -171,8 +171,11 @@ class Trainer:
 
     def _step(self, images: Tensor, targets: Targets, step: int) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
-        loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
+        if self.parts == 1:
+            loss = self._add_gradient(images, targets, len(images))
+        else:
+            parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
+            loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
         if self.recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.recipe.gradient_clip)
         self._optimizer.step()
@@ -254,8 +257,8 @@ def _place(network: nn.Module, name: str) -> tuple[dict[str, Any], str]:
 
 
 BFLOAT16_ON_CPUS = False
-"""Whether `precision: auto` means bfloat16 on CPUs that compute in it: convolutions take half the time, but that children
-are then ranked as in single precision is not shown yet."""
+"""Whether `precision: auto` means bfloat16 on CPUs that compute in it: convolutions gain, but that children are then
+ranked as in single precision is not shown yet."""
 
 
 def _gains_from_bfloat16(device: torch.device, network: nn.Module) -> bool:
