@@ -139,8 +139,11 @@ class Trainer:
 
     def _step(self, images: Tensor, targets: Targets, step: int) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
-        loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
+        if self.parts == 1:
+            loss = self._add_gradient(images, targets, len(images))
+        else:
+            parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
+            loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
         if self.recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self._parameters, self.recipe.gradient_clip)
         self._optimizer.step()

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nasflow_cli.core.config import TrainingConfig
 from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.train.data import Labelled, Splits
-from nasflow_cli.train.trainer import Images, Normalise, Trainer
+from nasflow_cli.train.feed import Images, Normalise
+from nasflow_cli.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 ATEN = torch.ops.aten
@@ -70,10 +71,10 @@ def test_the_loss_of_an_epoch_is_the_only_thing_that_the_host_reads(
     trainer = Trainer(network, recipe, Normalise(splits, CPU), 0, CPU)
     trainer.parts = parts
     images = Images.on(CPU, data)
-    trainer.epoch(0, images, augment)  # the optimiser makes its state at the first step
+    trainer.epoch(0, images, augment, lambda _: 0.1)  # the optimiser makes its state at the first step
 
     with Waits() as waits:
-        trainer.epoch(1, images, augment)
+        trainer.epoch(1, images, augment, lambda _: 0.1)
 
     shares = ["aten.lift_fresh.default"] if augment.mixup else []  # of the whole epoch, before its first step
     assert waits.found == [*shares, "aten._local_scalar_dense.default"]
