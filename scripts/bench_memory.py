@@ -5,8 +5,8 @@
 Writes a parquet file whose images take so many GiB decoded. Then, each in a process of its own: decodes them into a
 run's file, as the driver does before the first trial; trains one small network for an epoch with all of them in memory;
 and the same streamed, with so many loader processes. Reports the largest resident memory of each process (of the
-loader processes together beside it), what it was before the data, the seconds, and images a second of the epoch. The
-scores must be equal in every bit, or the exit code is 1.
+largest loader process beside it), what it was before the data, wall seconds, processor seconds of all processes, and
+images a second of the epoch. The scores must be equal in every bit, or the exit code is 1.
 """
 
 from __future__ import annotations
@@ -81,11 +81,12 @@ def act(what: str, experiment: Path, run: Path) -> dict[str, Any]:
     config = assemble.load(experiment, [])
     before, began = peak_memory_mib(), time.perf_counter()
     found = decode(config, run) if what == "decode" else train(config, run)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "peak_mib": peak_memory_mib(),
         "before_data_mib": before,
-        "largest_loader_mib": children,
+        "largest_loader_mib": children.ru_maxrss // 1024,
+        "processor_s": round(sum(each.ru_utime + each.ru_stime for each in (own, children)), 2),
         "seconds": round(time.perf_counter() - began, 2),
         **found,
     }
@@ -125,7 +126,9 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     print(
         f"{num} images of {options.side}x{options.side}: {options.gib * 1024:.0f} MiB decoded, {packed:.0f} MiB as JPEG"
     )
-    print(f"{'':<22} {'before':>7} {'peak MiB':>9} {'loader':>7} {'seconds':>8} {'images/s':>9}", flush=True)
+    print(
+        f"{'':<22} {'before':>7} {'peak MiB':>9} {'loader':>7} {'seconds':>8} {'cpu s':>7} {'images/s':>9}", flush=True
+    )
     found: dict[str, Any] = {}
     runs: list[tuple[str, str, int | None, str]] = [("decoded into a file", "decode", 0, "streamed")]
     runs += [(f"streamed, {n} loaders", "train", n, "streamed") for n in options.loaders]
@@ -138,6 +141,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         # Of all, 0.8 are not test, and 0.8 of those are trained on.
         speed = f"{0.64 * num / one['epoch_s']:>9.0f}" if "epoch_s" in one else ""
         line = f"{one['before_data_mib']:>7} {one['peak_mib']:>9} {one['largest_loader_mib']:>7} {one['seconds']:>8.1f}"
+        line += f" {one['processor_s']:>7.1f}"
         print(f"{name:<22} {line} {speed}", flush=True)
     return found
 

@@ -27,9 +27,10 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 HEAD = """# Every setting of an experiment
 
-Written by `scripts/write_reference.py` from the models in `nasflow_cli/core/config.py` and `space_config.py`; do not
-edit it by hand. An unknown key is an error. `docs/experiment.schema.json` is the JSON Schema of the same, for editors:
-put `# yaml-language-server: $schema=docs/experiment.schema.json` on the first line of an experiment.
+Written by `scripts/write_reference.py` from the models in `nasflow_cli/core` (`config.py`, `data_config.py`,
+`space_config.py`, `evaluator_config.py`); do not edit it by hand. An unknown key is an error.
+`docs/experiment.schema.json` is the JSON Schema of the same, for editors: put
+`# yaml-language-server: $schema=docs/experiment.schema.json` on the first line of an experiment.
 
 A *domain* is a single value (nothing to search), a list, or `{min: 1, max: 8}` with `step: 2` or `log: true`. A list
 of numbers is ordered, a list of words or of true and false is not.

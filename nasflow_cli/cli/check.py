@@ -81,6 +81,7 @@ def _data(experiment: Experiment) -> dict[str, Any] | None:
         "validation": data.num_validation,
         "test": data.num_test,
         "bytes": data.num_bytes,
+        "streamed": data.is_streamed,
     }
 
 
@@ -140,6 +141,8 @@ def _source_text(plan: dict[str, Any]) -> list[str]:
             f"  data      {data['source']}, {input_shape(data['shape'])}, {data['classes']} classes; "
             f"{data['train']} train, {data['validation']} validation, {data['test']} test (never seen by the search)"
         )
+    if data and data["streamed"]:
+        lines.append(f"            streamed: {count(data['bytes'])}B decoded, written to the run directory first")
     if table:
         budgets = ", ".join(str(budget) for budget in table["budgets"])
         lines.append(

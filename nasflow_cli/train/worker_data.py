@@ -119,7 +119,7 @@ def data_outline(config: ExperimentConfig) -> Outline:
     selection = select(config.data_section)
     about = outline(selection)
     if about.num_bytes > memory_limit(config.executor):
-        return about
+        return replace(about, is_streamed=True)
     return replace(about, input_shape=decode(selection, Memory()).input_shape)
 
 
@@ -133,7 +133,7 @@ def store_data(config: ExperimentConfig, run: RunDirectory) -> Outline | None:
     if about.num_bytes <= memory_limit(config.executor):
         return None
     splits, _ = open_stored(run.data, selection)
-    return replace(about, input_shape=splits.input_shape)
+    return replace(about, input_shape=splits.input_shape, is_streamed=True)
 
 
 def open_splits(config: ExperimentConfig, run: RunDirectory) -> Splits:

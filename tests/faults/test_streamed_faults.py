@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from nasflow_cli import assemble
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.execute.boundary import failure_of
+from nasflow_cli.execute.local import make_local
+from nasflow_cli.execute.protocol import Slot, Task
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
@@ -176,3 +180,26 @@ def test_data_that_cannot_be_decoded_is_said_before_the_first_trial(tmp_path: Pa
         run_search(config, run.root)
 
     assert read_events(run.journal) == []
+
+
+@linux_only
+def test_loader_processes_do_not_outlive_a_worker_that_was_killed_not_even_a_halted_one(tmp_path: Path) -> None:
+    setup = {"folder": str(tmp_path / "data")}
+    with make_local(
+        "streaming_handler:build", setup, [Slot(name="cpu:0", memory_bytes=2**28)], None, time.time
+    ) as live:
+        replies = []
+        for number in range(2):
+            live.submit(Task(number=number, payload={}, log=tmp_path / "log.txt"))
+            replies += [outcome.reply for outcome in live.collect(None)]
+        first, again = replies
+        assert first == again  # the same processes
+        assert first["seen"] == 1150
+        ends = [os.pidfd_open(pid) for pid in first["loaders"]]
+        os.kill(first["loaders"][0], signal.SIGSTOP)
+
+        os.kill(first["pid"], signal.SIGKILL)
+
+        for end in ends:
+            assert select.select([end], [], [], 60)[0], "a loader process outlived its worker"
+            os.close(end)

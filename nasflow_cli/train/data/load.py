@@ -57,6 +57,7 @@ class Outline:
     num_validation: int
     num_test: int
     num_bytes: int
+    is_streamed: bool = False
 
 
 def select(config: DataConfig) -> Selection:
