@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import select
+import resource
+import select as readiness
 import shutil
 import signal
 import sys
@@ -12,20 +13,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from child import BATCHES, Child, same
+from test_child_faults import limit, own_memory
 from tiny import run as run_search
 from tiny import timeless, write_config
 
 from nasflow_cli import assemble
 from nasflow_cli.core.architecture import Architecture
+from nasflow_cli.core.config import DataConfig
 from nasflow_cli.core.errors import DataError
+from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.execute.boundary import failure_of
 from nasflow_cli.execute.local import make_local
 from nasflow_cli.execute.protocol import Slot, Task
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.run_directory import RunDirectory
+from nasflow_cli.train.data import Source, Undecoded, load_splits, select
+from nasflow_cli.train.data.store import open_stored
+from nasflow_cli.train.data.values import Block, Positions
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
 
 Trouble = Any
@@ -102,6 +110,28 @@ def test_data_that_is_damaged_again_and_again_is_the_disks_fault_and_not_the_tri
         child.train(1, 5)
 
     assert failure_of(caught.value).kind == "disk"
+
+
+def test_what_is_stored_counts_for_no_limit_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(positions: Positions) -> Iterator[Block]:
+        for rows in np.array_split(np.arange(len(positions)), 40):
+            yield rows, np.full((len(rows), 3, 64, 64), 7, dtype=np.uint8)
+
+    labels = np.arange(20_000) % 2
+    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
+    DATASETS.register("made_here")(
+        lambda config: Source(train=Undecoded(labels=labels, decode=decode), test=None, classes=("a", "b"))
+    )
+    selection = select(DataConfig(source="made_here"))
+
+    with limit(resource.RLIMIT_DATA, own_memory() + 2**26):  # the images take 234 MiB
+        with pytest.raises(MemoryError):
+            load_splits(selection.config)
+        splits, opened = open_stored(tmp_path, selection)
+        batch = opened.read(np.arange(1000, 2000))
+
+    assert (batch == 7).all()
+    assert splits.mean == (7.0, 7.0, 7.0)
 
 
 def test_data_that_was_deleted_comes_back(make: Callable[..., Child]) -> None:
@@ -201,5 +231,5 @@ def test_loader_processes_do_not_outlive_a_worker_that_was_killed_not_even_a_hal
         os.kill(first["pid"], signal.SIGKILL)
 
         for end in ends:
-            assert select.select([end], [], [], 60)[0], "a loader process outlived its worker"
+            assert readiness.select([end], [], [], 60)[0], "a loader process outlived its worker"
             os.close(end)

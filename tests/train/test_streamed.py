@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_data import write_parquet
+from made_data import write_npz, write_parquet
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.store.files import NoRoomError
-from nasflow_cli.train.data import Splits, csv, gather, images, load_splits, select, store
+from nasflow_cli.train.data import Splits, csv, gather, images, load_splits, npz, select, store
 from nasflow_cli.train.data import values as values_module
 from nasflow_cli.train.data.limit import machine_memory, memory_limit
 from nasflow_cli.train.data.store import DamagedDataError, Stored, open_stored
@@ -46,6 +46,15 @@ def write_images(folder: Path, num: int = 60, grey: int = 0, side: int = 4) -> D
     return DataConfig(source="parquet", path=str(path))
 
 
+def write_arrays(folder: Path, num: int = 60) -> DataConfig:
+    """Images in an npz file, channels last, with test images of their own."""
+    images = np.random.default_rng(5).integers(0, 256, (num, 4, 5, 3), dtype=np.uint8)
+    labels = np.arange(num) % 3
+    path = folder / "arrays.npz"
+    write_npz(path, x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
+    return DataConfig(source="npz", path=str(path))
+
+
 def write_vectors(folder: Path, num: int = 60) -> DataConfig:
     """A table in which values are missing."""
     rng = np.random.default_rng(5)
@@ -66,15 +75,18 @@ def config(tmp_path: Path) -> DataConfig:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a few examples, so that there are many."""
-    for module in (values_module, images, csv):
+    for module in (values_module, images, csv, npz):
         monkeypatch.setattr(module, "BLOCK_BYTES", 200)
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("kind", ["images", "grey ones first", "grey ones alone", "vectors with gaps"])
+@pytest.mark.parametrize("kind", ["images", "grey ones first", "grey ones alone", "vectors with gaps", "arrays"])
 def test_what_is_stored_is_what_memory_would_hold(tmp_path: Path, kind: str) -> None:
     grey = {"images": 0, "grey ones first": 40, "grey ones alone": 60}
-    config = write_images(tmp_path, grey=grey[kind]) if kind in grey else write_vectors(tmp_path)
+    if kind in grey:
+        config = write_images(tmp_path, grey=grey[kind])
+    else:
+        config = write_arrays(tmp_path) if kind == "arrays" else write_vectors(tmp_path)
     resident = load_splits(config)
     splits, stored = opened(config, tmp_path)
     again, _ = opened(config, tmp_path)

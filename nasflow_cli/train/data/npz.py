@@ -2,15 +2,19 @@
 
 Keys are `x_train`, `y_train` and perhaps `x_test`, `y_test`; or `x`, `y`; or `images`, `labels`. Images are
 (n, height, width), or have their 1 or 3 channels second or last. They are uint8, or numbers whose range leaves no doubt
-about their scale. Numbers of shape (n, features) are vectors, which are finite and kept in single precision.
+about their scale. Numbers of shape (n, features) are vectors, which are finite and kept in single precision. Images of
+uint8 are read block by block and may be more than memory holds; all else is read at once.
 """
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +23,7 @@ from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing_file
-from nasflow_cli.train.data.values import Labelled, Source, Vectors
+from nasflow_cli.train.data.values import BLOCK_BYTES, Block, Labelled, Positions, Source, Undecoded, Vectors
 
 Array = npt.NDArray[Any]
 
@@ -61,10 +65,12 @@ def npz(config: DataConfig) -> Source:
 
 def _split(
     path: Path, keys: tuple[str, str], classes: tuple[str, ...] | None
-) -> tuple[Labelled, tuple[str, ...], int | None]:
+) -> tuple[Labelled | Undecoded, tuple[str, ...], int | None]:
     """Read one pair of arrays. Return it, the class names, and 1 or 255: the top of the scale that images have."""
-    images, raw = (_array(path, key) for key in keys)
-    place = f"{path}: {keys[0]}"
+    place, raw = f"{path}: {keys[0]}", _array(path, keys[1])
+    shape = _pixel_shape(path, keys[0])
+    # Of pixels there is only the shape so far.
+    images = _array(path, keys[0]) if shape is None else np.broadcast_to(np.uint8(0), shape)
     if len(images) == 0:
         raise DataError(f"{place} holds no images")
     if len(images) != len(raw):
@@ -73,12 +79,43 @@ def _split(
     if images.ndim == 2:
         return Labelled(images=_vectors(images, place), labels=labels), classes, None
     ordered = _channels_second(images, place)
+    if shape is not None:
+
+        def decode(positions: Positions) -> Iterator[Block]:
+            return _pixels(path, keys[0], positions)
+
+        return Undecoded(labels=labels, decode=decode), classes, 255
     scale = _scale(ordered, place)
     if scale == 1:
         pixels = np.rint(ordered * 255.0).astype(np.uint8)
     else:
         pixels = (np.rint(ordered) if ordered.dtype.kind == "f" else ordered).astype(np.uint8)
     return Labelled(images=np.ascontiguousarray(pixels), labels=labels), classes, scale
+
+
+def _pixel_shape(path: Path, key: str) -> tuple[int, ...] | None:
+    """The shape of images that can be read block by block; None for what has to be read at once."""
+    with _opened(path, key) as (_, shape, fortran, dtype):
+        return shape if dtype == np.uint8 and len(shape) in {3, 4} and not fortran and 0 not in shape else None
+
+
+def _pixels(path: Path, key: str, positions: Positions) -> Iterator[Block]:
+    """Read through images once, to the end, where a damaged member is known by its checksum."""
+    order = np.argsort(positions, kind="stable")
+    rows = positions[order]
+    with _opened(path, key) as (member, shape, _, _):
+        row_bytes = math.prod(shape[1:])
+        size = max(1, BLOCK_BYTES // row_bytes)
+        for start in range(0, shape[0], size):
+            wanted = min(size, shape[0] - start) * row_bytes
+            data = member.read(wanted)
+            if len(data) < wanted:
+                raise EOFError("it ends too early")
+            first, last = np.searchsorted(rows, [start, start + size])
+            if first < last:
+                images = np.frombuffer(data, dtype=np.uint8).reshape(-1, *shape[1:])[rows[first:last] - start]
+                yield order[first:last], np.ascontiguousarray(_channels_second(images, f"{path}: {key}"))
+        member.read(1)  # the checksum is compared at the end
 
 
 def _vectors(values: Array, place: str) -> Vectors:
@@ -136,33 +173,39 @@ def _scale(images: Array, place: str) -> int:
 
 def _array(path: Path, key: str) -> Array:
     """Read one array, after its header has said that it is plain, and no larger than the file allows."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
-            _check_header(f"{path}: {key}", member, archive.getinfo(f"{key}.npy").file_size)
-        with np.load(path, allow_pickle=False) as arrays:
-            array: Array = arrays[key]
-    except _DAMAGE as error:
-        raise DataError(f"{path}: {key} cannot be read: {error}; save it again with np.savez") from error
+    with _opened(path, key), np.load(path, allow_pickle=False) as arrays:
+        array: Array = arrays[key]
     if array.ndim == 0:
         raise DataError(f"{path}: {key} is a single value, not an array")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _check_header(place: str, member: Any, size: int) -> None:
+@contextmanager
+def _opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
+    """Open a member behind its header: its bytes, shape, whether in Fortran's order, and type. Raises DataError."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            yield member, *_header(f"{path}: {key}", member, archive.getinfo(f"{key}.npy").file_size)
+    except _DAMAGE as error:
+        raise DataError(f"{path}: {key} cannot be read: {error}; save it again with np.savez") from error
+
+
+def _header(place: str, member: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(member)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise DataError(f"{place} has the format version {version}; save it again with np.savez")
-    shape, _, dtype = readers[version](member)
+    shape, fortran, dtype = readers[version](member)
     if dtype.hasobject:
         raise DataError(f"{place} holds Python objects, which can run code when read; save plain numbers or strings")
-    num_bytes = dtype.itemsize
-    for extent in shape:
-        num_bytes *= extent
-    if max(num_bytes, size) > MAX_BYTES:
+    num_bytes = dtype.itemsize * math.prod(shape)
+    # Images of uint8 are never in memory all at once; how many may be is decided where they are put.
+    at_once = math.prod(shape[1:]) if dtype == np.uint8 and len(shape) in {3, 4} and not fortran else num_bytes
+    if max(at_once, size if at_once == num_bytes else 0) > MAX_BYTES:
         raise DataError(f"{place} takes {max(num_bytes, size)} bytes, more than {MAX_BYTES >> 30} GiB; save less")
     if num_bytes > size:
         raise DataError(f"{place} is cut short: {shape} {dtype} takes {num_bytes} bytes, and it has {size}")
+    return shape, fortran, dtype
 
 
 def _members(path: Path) -> list[str]:
