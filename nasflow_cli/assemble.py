@@ -37,6 +37,7 @@ from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import ConstraintsConfig
+from nasflow_cli.execute.cluster import require_ray
 from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
@@ -102,6 +103,8 @@ def check(config: ExperimentConfig) -> Experiment:
             f"search.trials: {config.search.trials} trials are fewer than the {needed} that the first bracket needs; "
             "raise it, or lower search.budget.eta"
         )
+    if config.executor.kind == "ray":
+        require_ray(starts=config.executor.cluster is None)
     data = None if config.data is None else look_at_data(config)
     table = None if config.table is None else Table.read(config.table)
     constraints = _constraints(config, data)

@@ -35,7 +35,7 @@ class Actor:
     """
 
     def __init__(self, hello: bytes) -> None:
-        """`hello` is `{"target", "setup", "limit_s", "environment", "memory_bytes", "path", "version"}`.
+        """`hello` is `{"target", "setup", "limit_s", "environment", "memory_bytes", "umask", "path", "version"}`.
 
         Of `path`, the driver's `sys.path`, what is not known here is searched last. Raises RuntimeError when nasflow
         has another version here.
@@ -49,6 +49,7 @@ class Actor:
         sys.path.extend(entry for entry in said["path"] if entry not in sys.path)
         # Ray's own main module is nothing that a worker process should import.
         vars(sys.modules["__main__"]).pop("__file__", None)
+        os.umask(said["umask"])
         slot = Slot(
             name=f"{socket.gethostname()}:{os.getpid()}",
             environment=said["environment"],

@@ -162,6 +162,7 @@ class _Bridge:
         import ray  # noqa: PLC0415  (imported by now)
 
         self._ray: Any = ray
+        self._address: str | None = hello["address"]
         self._post = post
         self._events = events
         self._waiting: deque[Message] = deque()
@@ -175,6 +176,7 @@ class _Bridge:
             {
                 **{name: hello[name] for name in ("target", "setup", "limit_s", "memory_bytes")},
                 "environment": environment,
+                "umask": umask(),
                 "path": sys.path,
                 "version": nasflow_cli.__version__,
             }
@@ -233,6 +235,18 @@ class _Bridge:
         """Have `call` get the future of a call of an actor once that has ended, in the main thread."""
         ref.future().add_done_callback(lambda future: self._events.put(lambda _: call(future)))
 
+    def _look_for_the_head(self) -> None:
+        """When the head of a cluster is gone, end this process: no task is to blame for what it took with it."""
+        if self._address is None:
+            return  # `_watch` looks
+        address = self._address
+        if not address.startswith("ray://"):
+            address = self._ray.get_runtime_context().gcs_address
+        try:
+            ray_node.call(address)
+        except OSError:
+            _leave(None)
+
     def _began(self, seat: _Seat, future: Any) -> None:
         """An actor is there, or cannot be, which fails a task that waits for it."""
         error = future.exception()
@@ -240,6 +254,7 @@ class _Bridge:
             said = decode(future.result())
             seat.who = f"process {said['pid']} on {said['host']}"
         else:
+            self._look_for_the_head()
             self._drop(seat)
             if self._waiting:
                 self._fail(self._waiting.popleft(), f"no worker can be started by Ray: {reason(error)}")
@@ -257,6 +272,7 @@ class _Bridge:
             return
         seat.task = None
         if error is not None:
+            self._look_for_the_head()
             self._drop(seat)
         order["tries"] += 1
         if seat.stopping:
@@ -271,6 +287,8 @@ class _Bridge:
         """A task has ended, or its actor has."""
         order, seat.task = seat.task, None
         error = future.exception()
+        if error is not None:
+            self._look_for_the_head()
         if order is not None and error is None:
             self._post({"number": order["number"], **decode(future.result())})
         elif order is not None:
@@ -294,10 +312,17 @@ class _Bridge:
             self._ray.kill(seat.actor)
 
 
+def umask() -> int:
+    """The umask of this process, which can only be read by setting it: to a strict one for that moment."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def reason(error: BaseException | None) -> str:
     """What Ray says became of an actor, in one short line."""
     text = " ".join(str(error).split())
     start = text.rfind(_REASON + "died because")
     start = text.rfind(_REASON + "is dead because") if start < 0 else start
-    text = text[max(0, start) :]
+    text = text[max(0, start) :].partition(" Some common causes include")[0]
     return text if len(text) <= 300 else f"{text[:300]}..."

@@ -78,7 +78,8 @@ class RayExecutor:
     A task waits until one of the actors is free, or can be started: on a cluster that is shared or has shrunk that may
     take its time, of which no limit is kept. What `LocalExecutor` says of logs and of the limits of time and memory
     holds on the node. An actor that dies fails its task (`worker`) and is replaced; while tasks are being stopped it
-    interrupts it. When all of Ray ends, all tasks fail so, and it is started or connected to anew with the next task.
+    interrupts it. When all of Ray ends, it is started or connected to anew, and all tasks have failed so; where that
+    cannot be, `collect` and `submit` raise MissingError and the tasks can only be stopped.
     """
 
     def __init__(self, hello: Message, clock: Callable[[], float]) -> None:
@@ -124,7 +125,6 @@ class RayExecutor:
         self._mend()
         if self._link is None or not self._link.process.is_alive:
             self._lose(stopping=False)
-            self._connect()
         self._held[task.number] = _Held(task=task, started=started)
         self._send({"number": task.number, "run": payload, "log": str(task.log.absolute())})
 
@@ -154,7 +154,6 @@ class RayExecutor:
     def close(self) -> None:
         """End the actors, and the Ray that was started here."""
         self._closed = True
-        self._unsure = True
         if self._link is not None:
             self._link.end()
         self._link = None
@@ -236,11 +235,16 @@ class RayExecutor:
         del self._held[outcome.number]
 
     def _lose(self, *, stopping: bool) -> None:
-        """End the bridge, and with it all tasks: by a failure, or when they are being stopped by an interruption."""
+        """End the bridge, and with it all tasks: by a failure, or when they are being stopped by an interruption.
+
+        Raises MissingError, and fails no task, when there is no Ray any more to go on with.
+        """
         self._unsure = True
         code = self._link.end(at_once=True) if self._link else None
         self._link = None
-        failure = Failure(kind="worker", message=f"worker died with the process that speaks to Ray: {death_of(code)}")
+        if not stopping:
+            self._connect()
+        failure = Failure(kind="worker", message=f"worker died with all of Ray, whose driver is gone: {death_of(code)}")
         for held in list(self._held.values()):
             outcome = lost(held.task, None if stopping else failure, started=held.started, finished=self._clock())
             self._outcomes.setdefault(outcome.number, outcome)
@@ -251,6 +255,14 @@ class RayExecutor:
         """Throw away what a step that was cut in two has left; all tasks count as interrupted."""
         if self._unsure:
             self._lose(stopping=True)
+
+
+def require_ray(*, starts: bool) -> None:
+    """Raise MissingError when Ray is not installed here, or `starts` and it cannot be started here."""
+    if importlib.util.find_spec("ray") is None:
+        raise MissingError(f"the executor 'ray' needs the package ray, which is not installed: {INSTALL}")
+    if starts and sys.platform != "linux":
+        raise MissingError("Ray is started on Linux only; start it yourself and set executor.ray.address")
 
 
 @EXECUTORS.register("ray")
@@ -267,10 +279,7 @@ def make_ray(
     There the slots only say how much memory a worker may take. Raises MissingError without the package, or without a
     cluster.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise MissingError(f"the executor 'ray' needs the package ray, which is not installed: {INSTALL}")
-    if cluster is None and sys.platform != "linux":
-        raise MissingError("Ray is started on Linux only; start it yourself and set executor.ray.address")
+    require_ray(starts=cluster is None)
     if not slots:
         raise ValueError("an executor needs at least one slot")
     if task_limit_s is not None and task_limit_s <= 0:

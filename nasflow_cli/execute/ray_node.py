@@ -70,7 +70,8 @@ def start(hello: Message) -> Share:
     os.environ.update(HERE, RAY_AUTH_TOKEN=secrets.token_hex(32), CUDA_VISIBLE_DEVICES=",".join(devices))
     import ray  # noqa: PLC0415  (heavy, and an extra)
 
-    ray.init(
+    _init(
+        ray,
         address="local",
         num_cpus=hello["actors"],
         num_gpus=len(devices),
@@ -78,7 +79,6 @@ def start(hello: Message) -> Share:
         include_dashboard=False,
         _node_ip_address="127.0.0.1",
         _temp_dir=str(folder / "ray"),  # Ray makes it writable for all, in a folder that nobody else can enter
-        **_quiet(ray),
     )
     if found := open_addresses([os.getpid(), *members(os.getpid())]):
         raise MissingError(
@@ -96,12 +96,10 @@ def connect(hello: Message) -> Share:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address: str = hello["address"]
     if address != "auto":
-        # Ray itself would go on trying for minutes.
-        host, _, port = address.removeprefix("ray://").rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+        call(address)  # Ray itself would go on trying for minutes
     import ray  # noqa: PLC0415
 
-    ray.init(address=address, **_quiet(ray))
+    _init(ray, address=address)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     share = share_of(nodes, hello["workers"], hello["children_per_device"])
     if share is None:
@@ -109,14 +107,21 @@ def connect(hello: Message) -> Share:
     return share
 
 
-def _quiet(ray: Any) -> dict[str, Any]:
-    # Actors are loaded by their name from what is installed on their node, not from a pickle.
-    code = str(Path(nasflow_cli.__file__).parents[1])
-    return {
-        "log_to_driver": False,
-        "configure_logging": False,
-        "job_config": ray.job_config.JobConfig(code_search_path=[code]),
-    }
+def call(address: str) -> None:
+    """See whether somebody answers at `host:port` or `ray://host:port`. Raises OSError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+
+
+def _init(ray: Any, *, address: str, **options: Any) -> None:
+    if not address.startswith("ray://"):
+        # Actors are loaded by their name from what is installed on their node; from afar Ray pickles that name.
+        code = str(Path(nasflow_cli.__file__).parents[1])
+        options["job_config"] = ray.job_config.JobConfig(code_search_path=[code])
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
+    except ray.exceptions.RayError as error:
+        raise MissingError(f"Ray ({address}) cannot be used: {' '.join(str(error).split())}") from error
 
 
 def share_of(nodes: Sequence[Mapping[str, float]], workers: int | None, children_per_device: int) -> Share | None:

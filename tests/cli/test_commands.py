@@ -167,6 +167,44 @@ def test_check_prints_the_plan(nasflow: Call, finished: tuple[Path, Path]) -> No
     assert nasflow("check", finished[0])[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [
+        ((), "cpu:0, cpu:1, on a Ray that is started for the search"),
+        (
+            ("--set", "executor.ray.address=head:6379"),
+            "as many as the Ray cluster head:6379 has room for, at most 2; it",
+        ),
+    ],
+)
+def test_check_says_where_on_ray_trials_would_run_and_asks_no_ray(
+    nasflow: Call,
+    finished: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    workers: str,
+) -> None:
+    monkeypatch.setattr("nasflow_cli.assemble.require_ray", lambda *, starts: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    code, out, _ = nasflow("check", finished[0], "--set", "executor.kind=ray", "--set", "executor.workers=2", *options)
+
+    assert code == 0
+    assert f"  workers   {workers}" in out
+
+
+def test_without_the_package_ray_nothing_is_begun_and_the_command_that_installs_it_is_told(
+    nasflow: Call, finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.cluster.importlib.util.find_spec", lambda name: None)
+
+    code, out, err = nasflow("search", finished[0], "--run-dir", tmp_path / "run", "--set", "executor.kind=ray")
+
+    assert (code, out) == (4, "")
+    assert "pip install 'nasflow[cluster]'" in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_plan_counts_the_repeats_of_the_best(nasflow: Call, finished: tuple[Path, Path]) -> None:
     plain = json.loads(nasflow("check", finished[0], "--json")[1])
     options = ("--set", "search.confirm.top=2", "--set", "search.confirm.repeats=4")

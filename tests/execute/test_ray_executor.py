@@ -7,6 +7,7 @@ import signal
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -291,16 +292,42 @@ def test_a_task_over_its_limit_is_ended(address: str, tmp_path: Path, signpost: 
 def test_of_a_cluster_at_most_so_many_workers_are_taken_and_it_is_left_as_it_was(
     address: str, tmp_path: Path, signpost: Signpost
 ) -> None:
-    executor = make_ray("handlers:build", {}, SLOTS, None, time.time, Cluster(address=address, workers=1))
+    before = os.umask(0o027)
+    try:
+        executor = make_ray("handlers:build", {}, SLOTS, None, time.time, Cluster(address=address, workers=1))
+    finally:
+        os.umask(before)
     executor.submit(Task(number=0, payload={"do": "hang", "signpost": str(signpost.path)}, log=tmp_path / "log.txt"))
     signpost.pid()
 
     executor.close()
 
     assert executor.slots == 1
+    assert stat.S_IMODE((tmp_path / "log.txt").stat().st_mode) == 0o640  # as open as the driver's umask says
     signpost.wait_until_nobody_holds_it()
     with make_ray("handlers:build", {}, SLOTS, None, time.time, Cluster(address=address)) as other:
         assert other.slots == 2
+
+
+def test_on_a_cluster_that_others_use_tasks_wait_for_the_workers_that_found_room(
+    address: str, tmp_path: Path, signpost: Signpost
+) -> None:
+    places = Cluster(address=address)
+    with (
+        make_ray("handlers:build", {}, SLOTS, None, time.time, places) as other,
+        make_ray("handlers:build", {}, SLOTS, None, time.time, places) as executor,
+    ):
+        payload = {"do": "hang", "signpost": str(signpost.path)}
+        other.submit(Task(number=0, payload=payload, log=tmp_path / "0.txt"))
+        signpost.pid()  # now it has one of two cores
+        for number in (1, 2):
+            executor.submit(Task(number=number, payload={"do": "tell"}, log=tmp_path / f"{number}.txt"))
+        outcomes = executor.collect(PATIENCE_S)
+        while executor.running:
+            outcomes += executor.collect(PATIENCE_S)
+
+    assert {outcome.reply["calls"] for outcome in outcomes if outcome.reply} == {1, 2}
+    assert len({outcome.reply["pid"] for outcome in outcomes if outcome.reply}) == 1
 
 
 def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
@@ -321,6 +348,27 @@ def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
     assert len(numbers) == 4
     assert {outcome.reply["got"] for outcome in outcomes if outcome.reply} <= {"0", "1"}
     assert len(outcomes) == 4
+
+
+def test_a_cluster_that_is_lost_for_good_fails_no_task(
+    tmp_path: Path, signpost: Signpost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in MANNERS.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as stack:
+        address = stack.enter_context(cluster())
+        with make_ray("handlers:build", {}, SLOTS, None, time.time, Cluster(address=address)) as executor:
+            payload = {"do": "hang", "signpost": str(signpost.path)}
+            executor.submit(Task(number=0, payload=payload, log=tmp_path / "log.txt"))
+            signpost.pid()
+            stack.close()
+
+            with pytest.raises(MissingError):
+                executor.collect(PATIENCE_S)
+
+            assert executor.running == {0}
+            (outcome,) = executor.stop(0.0)
+            assert outcome.interrupted
 
 
 def test_a_cluster_that_is_not_there_is_missing() -> None:

@@ -23,7 +23,7 @@ from tiny import timeless, write_config
 
 from nasflow_cli import assemble
 from nasflow_cli.core.architecture import Architecture
-from nasflow_cli.core.config import DataConfig
+from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.execute.boundary import failure_of
