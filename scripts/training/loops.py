@@ -169,7 +169,7 @@ class HandLoop:
         for chosen in torch.split(order[: steps * size], size):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.learning_rate * min(
-                    1.0, (self.step + 1) / max(1.0, self.recipe.warmup_epochs * steps)
+                    1.0, (self.step + 0.5) / max(1.0, self.recipe.warmup_epochs * steps)
                 )
             self.optimizer.zero_grad()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
@@ -209,7 +209,7 @@ class OurLoop:
         recipe = problem.recipe.model_copy(update={"precision": precision})
         self.trainer = Trainer(self.network, recipe, Normalise(splits, device), SEED, device)
         self.images, self.augment = Images.on(device, data), problem.augment
-        self.rate = Schedule(recipe=recipe, budget=1, horizon=1).rate
+        self.rate = Schedule(recipe=recipe, budget=1000, horizon=1000).rate
 
     def epoch(self, number: int) -> float:
         """Train epoch `number` and return the mean loss."""

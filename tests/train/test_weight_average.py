@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nasflow_cli.core.config import AugmentConfig, DataConfig, TrainingConfig
+from nasflow_cli.core.config import TrainingConfig
+from nasflow_cli.core.data_config import AugmentConfig, DataConfig
 from nasflow_cli.train.data import load_splits
-from nasflow_cli.train.trainer import Images, Normalise, Trainer, scored_weights
+from nasflow_cli.train.feed import Images, Normalise
+from nasflow_cli.train.trainer import Trainer, scored_weights
 
 CPU = torch.device("cpu")
 
@@ -47,7 +49,7 @@ def test_weights_and_statistics_are_averaged_and_counters_are_not() -> None:
     trainer = Recording(network, TrainingConfig(batch_size=16, ema=0.15), Normalise(splits, CPU), 0, CPU)
     expected = trainer._copied()
 
-    trainer.epoch(0, Images.on(CPU, splits.train), AugmentConfig())
+    trainer.epoch(0, Images.on(CPU, splits.train), AugmentConfig(), lambda _: 0.1)
 
     assert len(trainer.states) == len(splits.train) // 16
     for step, state in enumerate(trainer.states):
