@@ -150,7 +150,7 @@ def _with_stored_data(experiment: Experiment, run: RunDirectory) -> Experiment:
 
     Only now is it known whether all images are grey. Raises what decoding raises, and NoRoomError.
     """
-    if experiment.data is None:
+    if experiment.data is None or not experiment.data.is_streamed:
         return experiment
     known = store_data(shared_by(experiment.config, len(slots(experiment.config))), run)
     if known is None or known.input_shape == experiment.data.input_shape:

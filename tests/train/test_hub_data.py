@@ -251,6 +251,7 @@ def test_without_network_or_package_one_message_says_so(tmp_path: Path, before: 
     assert done.stdout.startswith("4 data.")
     assert said in done.stdout
     assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
 
 
 def test_a_saved_data_set_is_recognised_for_a_first_experiment(tmp_path: Path) -> None:

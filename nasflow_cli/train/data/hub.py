@@ -7,7 +7,9 @@ What is downloaded lies in that package's own cache.
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -229,12 +231,18 @@ def _splits(path: str, config: DataConfig) -> Any:
 def _package() -> Any:
     try:
         import datasets  # noqa: PLC0415  (an extra, and slow to import)
+        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+        from tqdm import tqdm  # noqa: PLC0415
     except ImportError as error:
         raise MissingError(
             f"data.source: 'hub' needs the package datasets ({error}); install it: pip install 'nasflow[hub]'"
         ) from error
-    # Their bars are drawn with control characters, wherever they go.
+    # Their bars are drawn with control characters, and each try to reach the hub is told, wherever that goes. The lock
+    # of the bars would be one between processes, which a worker that is killed leaves behind.
     datasets.disable_progress_bars()
+    disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    tqdm.set_lock(threading.RLock())
     return datasets
 
 
