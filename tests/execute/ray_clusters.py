@@ -1,4 +1,7 @@
-"""A Ray cluster that is not the executor's: a process of its own, at 127.0.0.1, with two cores."""
+"""A Ray cluster that is not the executor's: a process of its own, at 127.0.0.1, with two cores.
+
+It ends with the tests, however they end.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,14 @@ MANNERS = {
     "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
+    "RAY_worker_niceness": "0",  # else all else on a busy machine comes first
 }
 """Environment of the cluster, and of who connects to it."""
 
 CLUSTER = """
-import os, signal, sys
+import os, sys
 import ray
+from nasflow_cli.execute.session import end_members
 
 end = int(sys.argv[3])
 context = ray.init(
@@ -33,7 +38,9 @@ context = ray.init(
 )
 os.write(end, context.address_info["gcs_address"].encode())
 os.close(end)
-signal.pause()
+sys.stdin.read()  # until who started this is gone
+end_members(os.getpid())
+os._exit(0)
 """
 
 
@@ -47,6 +54,7 @@ def cluster(num_gpus: int = 0) -> Iterator[str]:
         env={**os.environ, **MANNERS},
         pass_fds=(ours,),
         start_new_session=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -57,5 +65,5 @@ def cluster(num_gpus: int = 0) -> Iterator[str]:
     finally:
         end_members(process.pid)
         process.kill()
-        process.wait()
+        process.communicate()
         shutil.rmtree(folder, ignore_errors=True)

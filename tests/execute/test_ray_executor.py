@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
 from nasflow_cli.execute.session import members
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray is started here on Linux only")
 
 SLOTS = tuple(Slot(name=f"cpu:{n}", environment={"OMP_NUM_THREADS": "3"}) for n in range(2))
 

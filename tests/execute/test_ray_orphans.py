@@ -15,6 +15,7 @@ from signpost import PATIENCE_S, Signpost
 from nasflow_cli.execute.session import members
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray is started here on Linux only")
 
 DRIVER = """
 import sys, time

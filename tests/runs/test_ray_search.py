@@ -10,6 +10,7 @@ import pytest
 from tiny import run, timeless, write_config
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray is started here on Linux only")
 
 
 def test_a_search_on_ray_that_was_killed_and_resumed_has_the_journal_of_one_without_ray(tmp_path: Path) -> None:
