@@ -58,6 +58,7 @@ from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
 from nasflow_cli.train.data import Outline
 from nasflow_cli.train.table import Table
 from nasflow_cli.train.table_check import share_with_a_row, table_mistakes
+from nasflow_cli.train.trainer import computes_in_bfloat16
 from nasflow_cli.train.worker_data import data_outline, shared_by, store_data, worker_setup
 
 FEASIBILITY_SAMPLES = 200
@@ -283,6 +284,8 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cores": usable_cores(),
+        # Whether images are trained in bfloat16 on the CPU (`training.precision: auto`).
+        "cpu_bfloat16": computes_in_bfloat16(),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: _version(name) for name in packages},
         "git_commit": _git_commit(),

@@ -4,10 +4,11 @@
         --set data.path=DIR --set data.train_limit=14000 --set data.validation_fraction=0.714
 
 Random members of the space are trained by every schedule to every rung, all from the same weights, in the same order of
-the images. The yardstick is one long training of `--final` epochs from other weights, its rate annealed. Every network
-is scored on the validation split, which is best taken large. With a decay, each rung branches off the constant rate's
-training, as it does in a search. `constant-bf16` is `constant` under bfloat16 autocast, `constant-again` is `constant`
-from other weights, which says how much of a difference is chance. A line a network goes to `--out` once it is there,
+the images. The yardstick is one long training of `--final` epochs from another seed, its rate annealed. Every network
+is scored on the validation split, which is best taken large: by its averaged weights, as in a search, and beside that
+by those at hand (`plain`). With a decay, each rung branches off the constant rate's training, as it does in a search.
+`constant-bf16` is `constant` under bfloat16 autocast, `constant-again` is `constant` from another seed (weights, order,
+changes of images), which says how much of a difference is chance. A line a network goes to `--out` once it is there,
 and a second call goes on from them. One thread a job.
 """
 
@@ -79,16 +80,24 @@ class Bench:
         for number in range(start, end):
             trainer.epoch(number, self.train, self.experiment.config.data_section.augment, schedule.rate)
 
-    def along(self, graph: NetworkGraph, recipe: TrainingConfig, seed: int = 0) -> list[float]:
+    def scores(self, trainer: Trainer) -> tuple[float, float]:
+        """Accuracy of the averaged weights, and of those at hand."""
+        averaged = trainer.evaluate(self.validation).accuracy
+        trainer.network.eval()
+        with torch.no_grad():
+            outputs = torch.cat([trainer.network(trainer.normalise(raw)) for raw in self.validation.in_turn(1024)])
+        return averaged, float((outputs.argmax(1) == self.validation.labels).double().mean())
+
+    def along(self, graph: NetworkGraph, recipe: TrainingConfig, seed: int = 0) -> list[tuple[float, float]]:
         """Scores at every rung of one training that goes through all of them."""
         trainer, start, scores = self.trainer(graph, recipe, seed), 0, []
         for rung in self.rungs:
             self.epochs(trainer, Schedule(recipe=recipe, budget=rung, horizon=self.rungs[-1]), start, rung)
-            scores.append(trainer.evaluate(self.validation).accuracy)
+            scores.append(self.scores(trainer))
             start = rung
         return scores
 
-    def branches(self, graph: NetworkGraph) -> list[float]:
+    def branches(self, graph: NetworkGraph) -> list[tuple[float, float]]:
         """Scores at every rung, each at the end of a branch of its own off one stem."""
         recipe = self.recipe("decay")
         stem, at, scores = self.trainer(graph, recipe, 0), 0, []
@@ -99,7 +108,7 @@ class Bench:
             branch = self.trainer(graph, recipe, 0)
             branch.restore(stem.tensors())
             self.epochs(branch, schedule, at, rung)
-            scores.append(branch.evaluate(self.validation).accuracy)
+            scores.append(self.scores(branch))
         return scores
 
     def network(self, number: int) -> dict[str, Any]:
@@ -112,6 +121,8 @@ class Bench:
         self.epochs(whole, Schedule(recipe=annealed, budget=self.final, horizon=self.final), 0, self.final)
         return {
             "network": number,
+            "rungs": list(self.rungs),
+            "epochs": self.final,
             "key": graph.key(),
             "params": about.params,
             "flops": about.flops,
@@ -145,25 +156,27 @@ def tau(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 def summary(rows: Sequence[Mapping[str, Any]], rungs: Sequence[int], recipe: TrainingConfig) -> list[str]:
     """A line a schedule and rung: mean score, correlation with the final score and its error, what its choice lacks."""
     final = np.array([row["final"] for row in rows])
-    lines = [f"{'schedule':>14} {'rung':>5} {'score':>7} {'tau':>7} {'+-':>6} {'lack':>7} {'paid':>5}"]
+    head = ("score", "tau", "+-", "lack", "paid", "plain", "tau")
+    lines = [f"{'schedule':>14} {'rung':>5} " + " ".join(f"{name:>7}" for name in head)]
     rng = np.random.default_rng(0)
     draws = rng.integers(len(rows), size=(RESAMPLES, len(rows)))
     for method in METHODS:
         for place, rung in enumerate(rungs):
-            scores = np.array([row["scores"][method][place] for row in rows])
+            scores, plain = (np.array([row["scores"][method][place][which] for row in rows]) for which in (0, 1))
             resampled = np.array([tau(scores[draw], final[draw]) for draw in draws])
             lack = final.max() - final[scores.argmax()]
             lines.append(
                 f"{method:>14} {rung:>5} {scores.mean():>7.4f} {tau(scores, final):>7.3f} "
-                f"{np.nanstd(resampled):>6.3f} {lack:>7.4f} {paid(recipe, method, rungs):>5}"
+                f"{np.nanstd(resampled):>7.3f} {lack:>7.4f} {paid(recipe, method, rungs):>7} "
+                f"{plain.mean():>7.4f} {tau(plain, final):>7.3f}"
             )
     lines.append(f"final scores {final.min():.4f} to {final.max():.4f}, mean {final.mean():.4f}")
-    plain = np.array([row["scores"]["constant"][-1] for row in rows])
+    own = np.array([row["scores"]["constant"][-1][0] for row in rows])
     for method in METHODS[1:]:
-        other = np.array([row["scores"][method][-1] for row in rows])
+        other = np.array([row["scores"][method][-1][0] for row in rows])
         lines.append(
-            f"last rung, {method} beside constant: tau {tau(plain, other):.3f}, scores differ by "
-            f"{fmean(abs(plain - other)):.4f}, {fmean(other - plain):+.4f} with their sign"
+            f"last rung, {method} beside constant: tau {tau(own, other):.3f}, scores differ by "
+            f"{fmean(abs(own - other)):.4f}, {fmean(other - own):+.4f} with their sign"
         )
     return lines
 
@@ -184,6 +197,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    if any((row["rungs"], row["epochs"]) != (list(options.rungs), options.final) for row in rows):
+        parser.error(f"{options.out} was made with other --rungs or --final; name another file")
     missing = [number for number in range(options.networks) if number not in {row["network"] for row in rows}]
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool, options.out.open("a") as out:
         for future in as_completed([pool.submit(_measured, options, number) for number in missing]):

@@ -38,13 +38,16 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
     brackets = planned_brackets(config.search.budget, config.search.turn_brackets, config.search.trials)
     repeats = planned_repeats(config.search)
 
-    def stem(budget: int) -> int:
-        return Schedule(recipe=config.training, budget=budget, horizon=config.search.budget.max).stem
+    def schedule(budget: int) -> Schedule:
+        return Schedule(recipe=config.training, budget=budget, horizon=config.search.budget.max)
+
+    epochs = sum(plan.num_epochs(lambda budget: schedule(budget).stem) for _, plan in brackets) + repeats.num_epochs
 
     low, high = experiment.cost_range or (None, None)
     # A checkpoint holds the weights, their average and one or two moments, 4 bytes each; each open rung keeps some.
     copies = 3 if config.training.optimizer == "sgd" else 4
     workers = assemble.worker_names(config)
+    files = 2 if any(schedule(budget).leaves_stem for _, plan in brackets for budget in plan.budgets) else 1
     kept = max(plan.counts[0] for _, plan in brackets) + len(workers) + 3 + repeats.networks
     return {
         "schema_version": 1,
@@ -70,7 +73,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
         "confirm": asdict(repeats),
         "trials": num_planned(config.search),
         "children": sum(plan.counts[0] for _, plan in brackets),
-        "epochs": sum(plan.num_epochs(stem) for _, plan in brackets) + repeats.num_epochs,
+        "epochs": epochs,
         "workers": workers,
         "executor": {
             "kind": config.executor.kind,
@@ -78,7 +81,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
             "at_most": config.executor.workers,
         },
         "children_of_devices": {} if config.executor.cluster else children_of_devices(assemble.slots(config)),
-        "disk_bytes": 0 if config.table is not None or high is None else kept * copies * 4 * high.params,
+        "disk_bytes": 0 if config.table is not None or high is None else kept * files * copies * 4 * high.params,
     }
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     AfterValidator,
     Field,
     ValidationInfo,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -55,9 +56,9 @@ class TrainingConfig(Section):
     learning_rate: float = Field(default=0.1, gt=0)
     schedule: Literal["constant", "decay", "cosine"] = Field(
         default="constant",
-        description="constant: the rate stays, and averaged weights are scored. decay: it falls to 0 over the last "
-        "`decay_fraction` of each rung, and a promoted child goes on from where it was still high. cosine: it falls to "
-        "0 over the largest budget, and a smaller rung is scored on the way.",
+        description="constant: the rate stays. decay: it falls to 0 over the last `decay_fraction` of each rung, and a "
+        "promoted child goes on from where it was still high. cosine: it falls to 0 over the largest budget, and a "
+        "smaller rung is scored on the way. Averaged weights are scored in all of them (`ema`).",
     )
     decay_fraction: float = Field(
         default=0.2, gt=0, lt=1, description="Share of a rung's epochs over which `decay` lowers the rate."
@@ -80,13 +81,20 @@ class TrainingConfig(Section):
         "no more than the epoch that it cuts off.",
     )
 
+    @model_validator(mode="after")
+    def _decay(self) -> TrainingConfig:
+        if self.schedule != "decay" and self.decay_fraction != type(self).model_fields["decay_fraction"].default:
+            raise ValueError(f"decay_fraction goes with `schedule: decay`, and this is {self.schedule!r}; remove it")
+        return self
+
 
 def _forget_unused(value: dict[str, Any]) -> None:
     """Leave out settings that are younger than the first runs, where they say what was so without them."""
     training, data = value["training"], value["data"]
+    if training["schedule"] != "decay":
+        training.pop("decay_fraction")
     if training["schedule"] == "constant":
         training.pop("schedule")
-        training.pop("decay_fraction")
     if data is None:
         return
     for name in ("colour", "mixup"):

@@ -67,6 +67,7 @@ class ChildTrainer:
         network = build(graph, shape, classes, derived_seed(assignment.seed, 0, Purpose.WEIGHTS))
         trainer = Trainer(network, self.config.training, data.normalise, assignment.seed, self.device)
         trainer.parts = parts
+        log(f"training in {trainer.precision}")
         training = Training(
             key=assignment.key,
             seed=assignment.seed,

@@ -69,8 +69,6 @@ def _begun(training: Training, files: TrialDirectory) -> Checkpoint:
     checkpoint = load_checkpoint(path, training.key, training.seed, training.schedule.budget)
     if checkpoint.annealed and not own:
         raise CheckpointError(f"{path.name} is at the end of its schedule, and {files.stem.name} is not there")
-    if checkpoint.epoch > training.schedule.stem and not own:
-        raise CheckpointError(f"{path.name} is of epoch {checkpoint.epoch}, past what it has in common with this one")
     return checkpoint
 
 

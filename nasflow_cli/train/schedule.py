@@ -28,7 +28,8 @@ class Schedule:
         """The epochs that a longer training has in common with this one; after them the rate is lowered for its end."""
         if self.recipe.schedule != "decay":
             return self.budget
-        return self.budget - round(self.recipe.decay_fraction * self.budget)
+        # At least one epoch: a stem of none would be fresh weights, and nothing to go on from.
+        return max(1, self.budget - round(self.recipe.decay_fraction * self.budget))
 
     @property
     def leaves_stem(self) -> bool:

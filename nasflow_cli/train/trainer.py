@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from nasflow_cli.train.augment import augment, mix
 from nasflow_cli.train.checkpoint import CheckpointError, flatten_optimizer, restore_optimizer
 from nasflow_cli.train.feed import Feed, Normalise
 from nasflow_cli.train.schedule import Rate
+
+Precision = Literal["float32", "bfloat16"]
+"""What layers compute in while a network is trained; weights and scores are float32."""
 
 Targets = tuple[Tensor, ...]
 """Labels (n,); of mixed images their own labels, those of the others, and the share of the first, each (n,)."""
@@ -67,9 +70,7 @@ class Trainer:
         self._places = [_place(self.network, name) for name in self._names]
         self._parameters = list(self.network.parameters())
         self._optimizer = self._make_optimizer()
-        self._autocast = recipe.precision == "bfloat16" or (
-            recipe.precision == "auto" and _gains_from_bfloat16(device, self.network)
-        )
+        self.precision: Precision = _precision(recipe, device, self.network)
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     def _live(self) -> dict[str, Tensor]:
@@ -152,7 +153,7 @@ class Trainer:
 
     def _add_gradient(self, images: Tensor, targets: Targets, of: int) -> Tensor:
         """Add the gradient of some examples `of` so many to what is there, and return their share of the mean loss."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             loss = self._loss_of(self.network(images), targets)
         if len(images) < of:
             loss = loss * (len(images) / of)
@@ -219,15 +220,22 @@ def _place(network: nn.Module, name: str) -> tuple[dict[str, Any], str]:
     return (owner._parameters if last in owner._parameters else owner._buffers), last
 
 
+def _precision(recipe: TrainingConfig, device: torch.device, network: nn.Module) -> Precision:
+    if recipe.precision != "auto":
+        return recipe.precision
+    return "bfloat16" if _gains_from_bfloat16(device, network) else "float32"
+
+
 def _gains_from_bfloat16(device: torch.device, network: nn.Module) -> bool:
     """By fixed rules, not by timing: the same machine always computes alike."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # Layers of vectors are too small to gain: what is cast back and forth costs more.
     has_images = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    return device.type == "cpu" and has_images and _computes_in_bfloat16()
+    return device.type == "cpu" and has_images and computes_in_bfloat16()
 
 
-def _computes_in_bfloat16() -> bool:
+def computes_in_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX). Older versions of torch cannot say: then not."""
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)

@@ -217,3 +217,14 @@ def test_the_operation_that_the_documentation_adds_works(plugin: Callable[[str, 
     plugin("documented", text.split("```python\n")[1].split("```")[0])
     assert operation_facts()["tall_conv"] == OperationFacts(weighted=True, activated=True)
     assert made("tall_conv", 3, 4, 2, kernel=5)(torch.randn(1, 3, 7, 8)).shape == (1, 4, 4, 4)
+
+
+@every_variant
+def test_every_operation_can_be_trained_in_bfloat16_on_a_cpu(variant: str) -> None:
+    for case in VARIANTS[variant]:
+        network = case.make().train()
+        for x in case.inputs():
+            with torch.autocast("cpu", torch.bfloat16):
+                network(x.requires_grad_()).float().sum().backward()
+
+        assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)

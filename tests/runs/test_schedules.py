@@ -108,8 +108,9 @@ def test_the_longest_training_leaves_no_stem(children: Children) -> None:
 
 @pytest.mark.parametrize("kind", ["decay", "cosine"])
 def test_a_search_under_a_schedule_leaves_no_files_of_losers_and_resumes_to_the_same(tmp_path: Path, kind: str) -> None:
-    training = {"schedule": kind, "decay_fraction": 0.4}
-    config = write_config(tmp_path / "tiny.yaml", training=training, search={"trials": 8})
+    training = {"schedule": kind, **({"decay_fraction": 0.5} if kind == "decay" else {})}
+    search = {"trials": 8, "budget": {"min": 2, "max": 4, "eta": 2}}
+    config = write_config(tmp_path / "tiny.yaml", training=training, search=search)
     run(config, tmp_path / "whole")
     with pytest.raises(CrashError):
         run(config, tmp_path / "cut", crash_after=5)
@@ -119,7 +120,8 @@ def test_a_search_under_a_schedule_leaves_no_files_of_losers_and_resumes_to_the_
     told = [event for event in events(tmp_path / "whole") if event["event"] == "told"]
     assert all("notes" not in event or not event["notes"] for event in told)
     assert not list((tmp_path / "whole" / "trials").glob("*/stem.safetensors"))
-    search, recipe = assemble.load(config, []).search, assemble.load(config, []).training
-    plan = planned_brackets(search.budget, search.turn_brackets, search.trials)
-    stems = {budget: Schedule(recipe=recipe, budget=budget, horizon=search.budget.max).stem for budget in (1, 3)}
+    settings = assemble.load(config, [])
+    plan = planned_brackets(settings.search.budget, settings.search.turn_brackets, settings.search.trials)
+    stems = {budget: Schedule(recipe=settings.training, budget=budget, horizon=4).stem for budget in (2, 4)}
+    assert stems[2] == (1 if kind == "decay" else 2)
     assert sum(event["epochs"] for event in told) == sum(bracket.num_epochs(stems.__getitem__) for _, bracket in plan)

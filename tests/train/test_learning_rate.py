@@ -34,8 +34,9 @@ def test_two_rungs_of_a_decay_have_the_stem_of_the_smaller_in_common() -> None:
     assert all(small.rate(at / 7) == large.rate(at / 7) for at in range(7 * small.stem))
 
 
-def test_a_rung_of_one_epoch_has_nothing_to_decay() -> None:
-    assert schedule("decay", 1, warmup_epochs=0.0).rate(0.99) == 0.1
+@pytest.mark.parametrize("fraction", [0.2, 0.9])
+def test_a_rung_of_one_epoch_has_nothing_to_decay(fraction: float) -> None:
+    assert schedule("decay", 1, warmup_epochs=0.0, decay_fraction=fraction).rate(0.99) == 0.1
 
 
 def test_a_cosine_is_half_of_the_rate_in_the_middle_of_the_longest_training_whatever_the_rung() -> None:
