@@ -28,6 +28,7 @@ from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.nets.measure import measure
 from nasflow_cli.store.final_results import FinalTraining, final_trainings
+from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Labelled, load_splits
 from nasflow_cli.train.feed import Images, Normalise
@@ -107,9 +108,14 @@ def trained(config: ExperimentConfig, blocks: int, width: int, epochs: int, numb
 
 def found_in(run: RunDirectory, epochs: int, seeds: int) -> FinalTraining:
     """The run's final training of so many epochs and seeds. Exits when there is none."""
-    fitting = [each for each in final_trainings(run) if each.epochs == epochs and len(each.results) >= seeds]
+    best = history_of(read_events(run.journal), run.journal).best()
+    fitting = [
+        each
+        for each in final_trainings(run)
+        if best is not None and each.key == best[0].key and each.epochs == epochs and len(each.results) >= seeds
+    ]
     if not fitting:
-        raise SystemExit(f"no final training of {epochs} epochs from {seeds} seeds; run `nasflow train` first")
+        raise SystemExit(f"the best has no final training of {epochs} epochs from {seeds} seeds; run `nasflow train`")
     return fitting[0]
 
 

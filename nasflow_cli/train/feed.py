@@ -1,6 +1,7 @@
 """How examples reach the trainer: raw, on the device, a batch at a time. Knows nothing of networks and epochs.
 
-Nothing here waits for the device: what is asked for is queued there, and the next batch can be fetched meanwhile.
+Nothing here waits for the device but the copy of an order, once an epoch: what is asked for is queued there, and the
+next batch can be fetched meanwhile.
 """
 
 from __future__ import annotations

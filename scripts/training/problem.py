@@ -39,5 +39,5 @@ class Problem:
 
     @property
     def images_an_epoch(self) -> int:
-        """What a part of a batch would be left over is not trained on."""
+        """How many are trained on in an epoch: what is left over of a batch is not."""
         return len(self.labels) // self.recipe.batch_size * self.recipe.batch_size

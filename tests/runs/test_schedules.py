@@ -87,10 +87,13 @@ def test_a_child_that_is_stopped_while_the_rate_falls_ends_as_if_it_had_not_been
     assert same(children.weights(0), children.weights(1))
 
 
-def test_where_the_stem_is_lost_a_child_goes_on_from_an_older_one_and_says_so(children: Children) -> None:
+@pytest.mark.parametrize("damage", [Path.unlink, lambda stem: stem.write_bytes(stem.read_bytes()[:-9])])
+def test_where_the_stem_is_lost_or_damaged_a_child_goes_on_from_an_older_one_and_says_so(
+    children: Children, damage: Callable[[Path], object]
+) -> None:
     children.train(0, 2)
     children.train(1, 4, 0)
-    children.run.trial(1).stem.unlink()
+    damage(children.run.trial(1).stem)
 
     report = children.train(2, 8, 1, 0)
 
