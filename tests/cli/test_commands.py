@@ -131,6 +131,20 @@ def test_status_tells_how_far_a_run_is(nasflow: Call, finished: tuple[Path, Path
     assert "finished" in nasflow("status", finished[1])[1]
 
 
+def test_check_counts_the_stems_that_a_falling_rate_leaves_and_the_epochs_that_its_branches_pay(
+    nasflow: Call, finished: tuple[Path, Path]
+) -> None:
+    budget = ["--set", "search.budget.min=2", "--set", "search.budget.max=4", "--set", "search.budget.eta=2"]
+    plain = json.loads(nasflow("check", finished[0], "--json", *budget)[1])
+    falling = ["--set", "training.schedule=decay", "--set", "training.decay_fraction=0.5"]
+    plan = json.loads(nasflow("check", finished[0], "--json", *budget, *falling)[1])
+
+    # Who is promoted from epoch 2 goes on from epoch 1.
+    promoted = sum(count for each in plan["brackets"] for count in each["counts"][1:])
+    assert plan["epochs"] == plain["epochs"] + promoted
+    assert plan["disk_bytes"] == 2 * plain["disk_bytes"] > 0
+
+
 def test_status_tells_what_was_paid_and_what_rungs_from_scratch_would_have_cost(
     nasflow: Call, finished: tuple[Path, Path]
 ) -> None:
