@@ -15,6 +15,7 @@ from nasflow_cli.execute.actor import Actor, look_for
 from nasflow_cli.execute.boundary import encode
 from nasflow_cli.execute.bridge import reason
 from nasflow_cli.execute.cluster import make_ray
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE
 from nasflow_cli.execute.log import LogError
 from nasflow_cli.execute.protocol import Slot
 from nasflow_cli.execute.ray_node import Share, fraction, share_of
@@ -65,6 +66,16 @@ def test_the_threads_of_a_worker_are_the_cores_that_it_was_given() -> None:
     assert isinstance(share, Share)
     assert share.environment["OMP_NUM_THREADS"] == "3"
     assert share.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize(("num_devices", "workers", "told"), [(2, None, "3"), (2, 4, "2"), (2, 2, "1"), (0, 4, "1")])
+def test_a_worker_is_told_how_many_have_its_device_so_that_each_takes_its_part_of_the_memory(
+    num_devices: int, workers: int | None, told: str
+) -> None:
+    share = share_of([{"CPU": 16, "GPU": num_devices}], workers, 3)
+
+    assert isinstance(share, Share)
+    assert share.environment[CHILDREN_VARIABLE] == told
 
 
 @pytest.mark.parametrize("per_device", range(1, 40))
