@@ -9,10 +9,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +37,9 @@ STOP_SLACK_S = 10.0
 """How much longer than the grace period a cluster may take to say how tasks ended."""
 
 INSTALL = "pip install 'nasflow[cluster]'"
+
+OLDEST = (2, 60)
+"""The first version of Ray that was seen to ask who calls for the secret that `ray_node.HERE` is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,11 +263,25 @@ class RayExecutor:
 
 
 def require_ray(*, starts: bool) -> None:
-    """Raise MissingError when Ray is not installed here, or `starts` and it cannot be started here."""
+    """Raise MissingError when Ray is not installed here, or `starts` and it cannot be started here, for none but us."""
     if importlib.util.find_spec("ray") is None:
         raise MissingError(f"the executor 'ray' needs the package ray, which is not installed: {INSTALL}")
     if starts and sys.platform != "linux":
         raise MissingError("Ray is started on Linux only; start it yourself and set executor.ray.address")
+    installed = _installed()
+    if starts and tuple(int(number) for number in re.findall(r"\d+", installed)[:2]) < OLDEST:
+        raise MissingError(
+            f"Ray {installed} may let every user of this machine in; {'.'.join(map(str, OLDEST))} and newer ask for a "
+            f"secret: {INSTALL}"
+        )
+
+
+def _installed() -> str:
+    """The version of Ray that is installed. Raises MissingError for a module of that name that is not Ray."""
+    try:
+        return version("ray")
+    except PackageNotFoundError as error:
+        raise MissingError(f"there is a module 'ray', but no package of that name is installed: {INSTALL}") from error
 
 
 @EXECUTORS.register("ray")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from nasflow_cli.core.errors import MissingError
 from nasflow_cli.execute.actor import Actor, look_for
 from nasflow_cli.execute.boundary import encode
 from nasflow_cli.execute.bridge import reason
-from nasflow_cli.execute.cluster import make_ray
+from nasflow_cli.execute.cluster import make_ray, require_ray
 from nasflow_cli.execute.devices import CHILDREN_VARIABLE
 from nasflow_cli.execute.log import LogError
 from nasflow_cli.execute.protocol import Slot
@@ -104,6 +107,33 @@ def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch: p
 
     with pytest.raises(MissingError, match=r"pip install 'nasflow\[cluster\]'"):
         make_ray("handlers:build", {}, [Slot(name="cpu:0")], None, time.time)
+
+
+@pytest.mark.parametrize(
+    ("version", "asks"), [("2.9.3", False), ("2.59.1", False), ("2.60.0", True), ("3.0.0rc1", True)]
+)
+def test_a_ray_that_asks_nobody_for_a_secret_is_not_started_but_may_be_used_on_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, version: str, asks: bool
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("nasflow_cli.execute.cluster.version", lambda name: version)
+    monkeypatch.setattr("nasflow_cli.execute.cluster.sys.platform", "linux")
+
+    require_ray(starts=False)
+    refusal = pytest.raises(MissingError, match=rf"Ray {re.escape(version)} .* pip install 'nasflow\[cluster\]'")
+    with nullcontext() if asks else refusal:
+        require_ray(starts=True)
+
+
+def test_a_folder_that_happens_to_be_called_ray_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("nasflow_cli.execute.cluster.version", version)
+
+    with pytest.raises(MissingError, match=r"no package of that name is installed: pip install 'nasflow\[cluster\]'"):
+        require_ray(starts=False)
 
 
 def test_of_rays_long_messages_the_sentence_is_kept_that_says_what_became_of_an_actor() -> None:
