@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.execute.actor import Actor, look_for
 from nasflow_cli.execute.boundary import encode
-from nasflow_cli.execute.bridge import reason
+from nasflow_cli.execute.bridge import heart_of, reason
 from nasflow_cli.execute.cluster import make_ray, require_ray
 from nasflow_cli.execute.devices import CHILDREN_VARIABLE
 from nasflow_cli.execute.log import LogError
@@ -134,6 +136,25 @@ def test_a_folder_that_happens_to_be_called_ray_is_not_taken_for_it(monkeypatch:
 
     with pytest.raises(MissingError, match=r"no package of that name is installed: pip install 'nasflow\[cluster\]'"):
         require_ray(starts=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="watches by Linux's pidfd")
+def test_a_process_that_ends_before_it_is_watched_is_left_out_and_a_ray_of_which_nothing_is_left_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.bridge.program_of", lambda pid: "raylet")
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as lives:
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+
+        (watched,) = heart_of([ended.pid, lives.pid])
+
+        assert not wait([watched], 0)
+        lives.kill()
+        assert wait([watched], 60)
+        os.close(watched)
+    with pytest.raises(MissingError, match="none of gcs_server, raylet can be watched"):
+        heart_of([ended.pid])
 
 
 def test_of_rays_long_messages_the_sentence_is_kept_that_says_what_became_of_an_actor() -> None:
