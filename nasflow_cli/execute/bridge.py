@@ -40,6 +40,9 @@ LEAVING_S = 3.0
 HEART = ("gcs_server", "raylet")
 """The programs without which a Ray that was started here is none."""
 
+REASON_LENGTH = 300
+"""Characters kept of what Ray says became of an actor."""
+
 _REASON = "The actor "
 """Ray's messages first say which actor it was, then, in a sentence that begins like this, what became of it."""
 
@@ -338,9 +341,11 @@ def umask() -> int:
 
 
 def reason(error: BaseException | None) -> str:
-    """What Ray says became of an actor, in one short line."""
+    """What Ray says became of an actor, in one short line: its beginning, or the end of a traceback."""
     text = " ".join(str(error).split())
     start = text.rfind(_REASON + "died because")
     start = text.rfind(_REASON + "is dead because") if start < 0 else start
     text = text[max(0, start) :].partition(" Some common causes include")[0]
-    return text if len(text) <= 300 else f"{text[:300]}..."
+    if len(text) <= REASON_LENGTH:
+        return text
+    return f"...{text[-REASON_LENGTH:]}" if "Error: " in text else f"{text[:REASON_LENGTH]}..."

@@ -166,6 +166,17 @@ def test_of_rays_long_messages_the_sentence_is_kept_that_says_what_became_of_an_
     assert len(reason(error)) < 310
 
 
+def test_of_a_traceback_that_ray_hands_on_the_end_is_kept_which_names_the_error() -> None:
+    frames = "".join(f'  File "/a/long/path/to/module_{n}.py", line {n}, in a_function\n    call()\n' for n in range(9))
+    error = RuntimeError(
+        "The actor died because of an error raised in its creation task, ray::Actor.__init__() (pid=7, ip=127.0.0.1)\n"
+        f"{frames}RuntimeError: nasflow is 0.2 on node and 0.1 at the driver"
+    )
+
+    assert reason(error).endswith("RuntimeError: nasflow is 0.2 on node and 0.1 at the driver")
+    assert len(reason(error)) < 310
+
+
 LISTENER = """
 import socket, sys
 with socket.create_server((sys.argv[1], 0)) as server:
