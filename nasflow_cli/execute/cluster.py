@@ -181,14 +181,19 @@ class RayExecutor:
 
     def _connect(self) -> int:
         """Start a bridge and wait until it has a cluster; return the number of its slots. Raises MissingError."""
+        folder = None
         try:
             folder = private_folder() if self._hello["address"] is None else None
             with signals_held():
                 process = WorkerProcess("nasflow ray", bridge.serve)
                 self._link = _Link(process=process, pid=process.pid, folder=folder)
-            process.send({**self._hello, "folder": None if folder is None else str(folder)})
         except OSError as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             raise MissingError(f"no process for Ray can be started: {error}") from error
+        # A bridge that is gone is noticed when it is listened to.
+        with contextlib.suppress(OSError):
+            process.send({**self._hello, "folder": None if folder is None else str(folder)})
         heard = wait([process.connection, process.sentinel], START_PATIENCE_S)
         message = process.receive() if heard else {"missing": f"Ray did not answer for {START_PATIENCE_S:g} s"}
         if message is not None and "ready" in message:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError
@@ -136,6 +138,23 @@ def test_a_folder_that_happens_to_be_called_ray_is_not_taken_for_it(monkeypatch:
 
     with pytest.raises(MissingError, match=r"no package of that name is installed: pip install 'nasflow\[cluster\]'"):
         require_ray(starts=False)
+
+
+def test_where_there_is_no_room_for_a_process_no_folder_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(name: str, main: object) -> None:
+        assert list(tmp_path.iterdir()) != []
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("nasflow_cli.execute.cluster.require_ray", lambda *, starts: None)
+    monkeypatch.setattr("nasflow_cli.execute.cluster.WorkerProcess", full)
+    monkeypatch.setattr("nasflow_cli.execute.cluster.private_folder", lambda: Path(tempfile.mkdtemp(dir=tmp_path)))
+
+    with pytest.raises(MissingError, match=r"no process for Ray can be started: .*temporarily unavailable"):
+        make_ray("handlers:build", {}, [Slot(name="cpu:0")], None, time.time)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="watches by Linux's pidfd")
