@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from nasflow_cli import __version__
+from nasflow_cli import execute as _execute
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
 from nasflow_cli.core.experiment_file import load_experiment
@@ -28,8 +29,6 @@ from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Trial, mean_of, spread_of
-from nasflow_cli.execute import inline as _inline
-from nasflow_cli.execute import local as _local
 from nasflow_cli.nets.builder import Network, build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.fresh_process import batched_logits, logits_in_fresh_process
@@ -49,7 +48,7 @@ from nasflow_cli.train.feed import Normalise
 from nasflow_cli.train.winner import final_weights, searched_weights, trained_again
 from nasflow_cli.train.worker_data import open_splits
 
-REGISTERED = (_inline, _local, _child, _table)
+REGISTERED = (_execute, _child, _table)
 """Imported for the names that they register: a run's configuration may use any of them."""
 
 TOLERANCE = 1e-4

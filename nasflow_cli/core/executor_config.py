@@ -11,12 +11,19 @@ from nasflow_cli.core.named import name_in
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.core.space_config import Section
 
-_ADDRESS = re.compile(r"auto|(?:ray://)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+_ADDRESS = re.compile(r"(?:ray://)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+
+LAST_PORT = 2**16 - 1
+"""The largest port of TCP."""
 
 
 def _is_address(address: str | None) -> str | None:
-    if address is not None and not _ADDRESS.fullmatch(address):
+    if address is None or address == "auto":
+        return address
+    if not _ADDRESS.fullmatch(address):
         raise ValueError(f"{address!r} is no address of a Ray cluster; write auto, host:port or ray://host:port")
+    if not 1 <= int(address.rpartition(":")[2]) <= LAST_PORT:
+        raise ValueError(f"{address!r} is no address of a Ray cluster; its port is a number from 1 to {LAST_PORT}")
     return address
 
 

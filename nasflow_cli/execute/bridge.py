@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -39,6 +39,9 @@ LEAVING_S = 3.0
 
 HEART = ("gcs_server", "raylet")
 """The programs without which a Ray that was started here is none."""
+
+REASON_LENGTH = 300
+"""Characters kept of what Ray says became of an actor."""
 
 _REASON = "The actor "
 """Ray's messages first say which actor it was, then, in a sentence that begins like this, what became of it."""
@@ -85,8 +88,6 @@ def serve(connection: Connection, driver: int) -> None:
     if isinstance(ready, str):
         _leave(folder)
         return
-    if folder is not None:
-        threading.Thread(target=_watch, args=(folder,), daemon=True).start()
     bridge = _Bridge(hello, ready, lambda message: connection.send_bytes(encode(message)), events)
     while True:
         # The driver may be gone, which the other thread sees too.
@@ -131,12 +132,27 @@ def _leave(folder: str | None) -> None:
     os._exit(0)
 
 
-def _watch(folder: str) -> None:
+def heart_of(pids: Sequence[int]) -> list[int]:
+    """Descriptors of those of the processes that are at the heart of Ray. Raises MissingError when there is none."""
+    heart = []
+    for pid in pids:
+        # One that has just ended, a kernel before 5.3, or a Python that was built for one.
+        with contextlib.suppress(OSError, AttributeError):
+            if program_of(pid) in HEART:
+                heart.append(os.pidfd_open(pid))
+    if not heart:
+        raise MissingError(
+            f"of the Ray that was started here none of {', '.join(HEART)} can be watched (it needs Linux 5.3, a Python "
+            "built for it, and a Ray that has them); use the executor 'local'"
+        )
+    return heart
+
+
+def _watch(heart: list[int], folder: str) -> None:
     """End everything when what is at the heart of Ray has ended: the driver starts anew with the next task.
 
     Ray would wait for a minute, and then abort this process.
     """
-    heart = [os.pidfd_open(pid) for pid in members(os.getpid()) if program_of(pid) in HEART]
     wait(heart)
     _leave(folder)
 
@@ -144,7 +160,11 @@ def _watch(folder: str) -> None:
 def _open(hello: Message) -> Share | str:
     """Start Ray or connect to it, or say why that cannot be."""
     try:
-        return ray_node.connect(hello) if hello["folder"] is None else ray_node.start(hello)
+        if hello["folder"] is None:
+            return ray_node.connect(hello)
+        share = ray_node.start(hello)
+        heart = heart_of(members(os.getpid()))
+        threading.Thread(target=_watch, args=(heart, hello["folder"]), daemon=True).start()
     except MissingError as error:
         return str(error)
     # Ray has no error of its own for what can be wrong with a cluster; ConnectionError and timeouts are OSErrors.
@@ -152,6 +172,7 @@ def _open(hello: Message) -> Share | str:
         where = hello["address"] or "started here"
         text = " ".join(str(error).split())[:MESSAGE_LENGTH]
         return f"Ray ({where}) cannot be used: {type(error).__name__}: {text}"
+    return share
 
 
 class _Bridge:
@@ -320,9 +341,11 @@ def umask() -> int:
 
 
 def reason(error: BaseException | None) -> str:
-    """What Ray says became of an actor, in one short line."""
+    """What Ray says became of an actor, in one short line: its beginning, or the end of a traceback."""
     text = " ".join(str(error).split())
     start = text.rfind(_REASON + "died because")
     start = text.rfind(_REASON + "is dead because") if start < 0 else start
     text = text[max(0, start) :].partition(" Some common causes include")[0]
-    return text if len(text) <= 300 else f"{text[:300]}..."
+    if len(text) <= REASON_LENGTH:
+        return text
+    return f"...{text[-REASON_LENGTH:]}" if "Error: " in text else f"{text[:REASON_LENGTH]}..."

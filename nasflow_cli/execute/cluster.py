@@ -9,10 +9,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +37,9 @@ STOP_SLACK_S = 10.0
 """How much longer than the grace period a cluster may take to say how tasks ended."""
 
 INSTALL = "pip install 'nasflow[cluster]'"
+
+OLDEST = (2, 60)
+"""The first version of Ray that was seen to ask who calls for the secret that `ray_node.HERE` is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,14 +181,19 @@ class RayExecutor:
 
     def _connect(self) -> int:
         """Start a bridge and wait until it has a cluster; return the number of its slots. Raises MissingError."""
+        folder = None
         try:
             folder = private_folder() if self._hello["address"] is None else None
             with signals_held():
                 process = WorkerProcess("nasflow ray", bridge.serve)
                 self._link = _Link(process=process, pid=process.pid, folder=folder)
-            process.send({**self._hello, "folder": None if folder is None else str(folder)})
         except OSError as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             raise MissingError(f"no process for Ray can be started: {error}") from error
+        # A bridge that is gone is noticed when it is listened to.
+        with contextlib.suppress(OSError):
+            process.send({**self._hello, "folder": None if folder is None else str(folder)})
         heard = wait([process.connection, process.sentinel], START_PATIENCE_S)
         message = process.receive() if heard else {"missing": f"Ray did not answer for {START_PATIENCE_S:g} s"}
         if message is not None and "ready" in message:
@@ -258,11 +268,25 @@ class RayExecutor:
 
 
 def require_ray(*, starts: bool) -> None:
-    """Raise MissingError when Ray is not installed here, or `starts` and it cannot be started here."""
+    """Raise MissingError when Ray is not installed here, or `starts` and it cannot be started here, for none but us."""
     if importlib.util.find_spec("ray") is None:
         raise MissingError(f"the executor 'ray' needs the package ray, which is not installed: {INSTALL}")
     if starts and sys.platform != "linux":
         raise MissingError("Ray is started on Linux only; start it yourself and set executor.ray.address")
+    installed = _installed()
+    if starts and tuple(int(number) for number in re.findall(r"\d+", installed)[:2]) < OLDEST:
+        raise MissingError(
+            f"Ray {installed} may let every user of this machine in; {'.'.join(map(str, OLDEST))} and newer ask for a "
+            f"secret: {INSTALL}"
+        )
+
+
+def _installed() -> str:
+    """The version of Ray that is installed. Raises MissingError for a module of that name that is not Ray."""
+    try:
+        return version("ray")
+    except PackageNotFoundError as error:
+        raise MissingError(f"there is a module 'ray', but no package of that name is installed: {INSTALL}") from error
 
 
 @EXECUTORS.register("ray")

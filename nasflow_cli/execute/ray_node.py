@@ -19,7 +19,7 @@ from typing import Any
 import nasflow_cli
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.execute.boundary import Message
-from nasflow_cli.execute.devices import THREAD_VARIABLES
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE, THREAD_VARIABLES
 from nasflow_cli.execute.session import members, open_addresses
 
 LONGEST_BASE = 20
@@ -127,7 +127,8 @@ def _init(ray: Any, *, address: str, **options: Any) -> None:
 def share_of(nodes: Sequence[Mapping[str, float]], workers: int | None, children_per_device: int) -> Share | None:
     """Divide a cluster: `children_per_device` actors a GPU, or without any GPU a core each; at most `workers`.
 
-    Each gets as many cores as all can have, which is also its number of threads. `nodes` are Ray's resources of the
+    Each gets as many cores as all can have, which is also its number of threads, and is told
+    how many have its GPU. `nodes` are Ray's resources of the
     nodes, by name. None when there is room for no actor.
     """
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
@@ -141,14 +142,17 @@ def share_of(nodes: Sequence[Mapping[str, float]], workers: int | None, children
             actors=actors,
             num_cpus=num_cpus,
             num_gpus=fraction(per_device),
-            environment=dict.fromkeys(THREAD_VARIABLES, str(max(1, num_cpus))),
+            environment={
+                CHILDREN_VARIABLE: str(per_device),
+                **dict.fromkeys(THREAD_VARIABLES, str(max(1, num_cpus))),
+            },
         )
     cores = [int(node.get("CPU", 0)) for node in nodes]
     actors = min(sum(cores), workers or sum(cores))
     if actors == 0:
         return None
     num_cpus = next(n for n in range(max(cores), 0, -1) if sum(each // n for each in cores) >= actors)
-    environment = {"CUDA_VISIBLE_DEVICES": "", **dict.fromkeys(THREAD_VARIABLES, str(num_cpus))}
+    environment = {"CUDA_VISIBLE_DEVICES": "", CHILDREN_VARIABLE: "1", **dict.fromkeys(THREAD_VARIABLES, str(num_cpus))}
     return Share(actors=actors, num_cpus=num_cpus, num_gpus=0.0, environment=environment)
 
 

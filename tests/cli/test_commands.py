@@ -198,6 +198,10 @@ def test_check_says_where_on_ray_trials_would_run_and_asks_no_ray(
     options: tuple[str, ...],
     workers: str,
 ) -> None:
+    def asked(name: str, main: object) -> None:
+        pytest.fail("check asked Ray")
+
+    monkeypatch.setattr("nasflow_cli.execute.cluster.WorkerProcess", asked)
     monkeypatch.setattr("nasflow_cli.assemble.require_ray", lambda *, starts: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
@@ -251,7 +255,8 @@ def test_help_and_leaderboard_import_neither_torch_nor_dgl(finished: tuple[Path,
         "from nasflow_cli.cli.app import main\n"
         "try:\n    main()\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
-        "heavy = {'torch', 'dgl', 'hpbandster', 'ConfigSpace', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'torch', 'dgl', 'hpbandster', 'ConfigSpace', 'scipy', 'pandas', 'ray', 'datasets'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     for arguments in (

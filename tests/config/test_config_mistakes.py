@@ -256,6 +256,12 @@ JARGON = re.compile(
             "executor: {kind: ray, ray: {address: 'head 6379'}}",
             "e.yaml:2:29: executor.ray.address: 'head 6379' is no address of a Ray cluster; write auto, host:port or",
         ),
+        (
+            "seed: 3",
+            "executor: {kind: ray, ray: {address: 'head:65536'}}",
+            "e.yaml:2:29: executor.ray.address: 'head:65536' is no address of a Ray cluster; its port is a number from",
+        ),
+        ("seed: 3", "executor: {kind: ray, ray: {address: 'ray://head:0'}}", "e.yaml:2:29: executor.ray.address: 'ray"),
         ("seed: 3", "executor: {kind: ray, ray: {adress: auto}}", "e.yaml:2:29: executor.ray.adress: unknown key; did"),
     ],
 )

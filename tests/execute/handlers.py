@@ -125,6 +125,12 @@ def train_to_the_end(payload: dict[str, Any], should_stop: ShouldStop) -> dict[s
     return {"done": True}
 
 
+def tell_in_the_end(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
+    """Tell variables of the environment just when told to stop."""
+    train_to_the_end(payload, should_stop)
+    return {"got": [os.environ.get(name) for name in payload["names"]]}
+
+
 def hang(payload: dict[str, Any], should_stop: ShouldStop) -> dict[str, Any]:
     """Never look at `should_stop`."""
     _announce(payload)

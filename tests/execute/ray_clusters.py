@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 
 from nasflow_cli.execute.ray_node import private_folder
 from nasflow_cli.execute.session import end_members
@@ -25,6 +26,9 @@ MANNERS = {
     "RAY_worker_niceness": "0",  # else all else on a busy machine comes first
 }
 """Environment of the cluster, and of who connects to it."""
+
+PATIENCE_S = 300.0
+"""How long the cluster may take to start."""
 
 CLUSTER = """
 import os, sys
@@ -60,9 +64,12 @@ def cluster(num_gpus: int = 0) -> Iterator[str]:
     )
     try:
         os.close(ours)
-        with open(theirs, "rb") as end:
-            yield end.read().decode()
+        assert wait([theirs], PATIENCE_S), "the cluster did not start in time"
+        address = os.read(theirs, 4096).decode()
+        assert address, "the cluster ended before it had an address"
+        yield address
     finally:
+        os.close(theirs)
         end_members(process.pid)
         process.kill()
         process.communicate()

@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from signpost import PATIENCE_S, Signpost
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute.cluster import Cluster, RayExecutor, make_ray
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE
 from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
-from nasflow_cli.execute.session import members
+from nasflow_cli.execute.session import members, program_of
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray is started here on Linux only")
@@ -40,9 +41,18 @@ FRESH = frozenset(
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same as an IPv6 address, and ::1, as /proc/net/tcp writes them."""
 
+USUAL = Path("/tmp/ray")
+"""Where Ray puts its files when nobody tells it another place."""
+
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[RayExecutor]:
+def usual_folder() -> float | None:
+    """When Ray's usual folder was changed last, before there was a Ray of ours."""
+    return changed(USUAL)
+
+
+@pytest.fixture(scope="module")
+def started(usual_folder: float | None) -> Iterator[RayExecutor]:
     """An executor with a Ray of its own, which takes seconds to start."""
     with make_ray("handlers:build", {"path": "data"}, SLOTS, None, time.time) as executor:
         assert isinstance(executor, RayExecutor)
@@ -181,7 +191,8 @@ def test_signals_for_whole_process_groups_do_not_reach_ray(desk: Desk, signpost:
     signpost.pid()
     for pid in [desk.session, *members(desk.session)]:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     (outcome,) = desk.executor.stop(GRACE_S)
 
@@ -240,21 +251,21 @@ def test_ray_listens_at_loopback_alone(desk: Desk) -> None:
     assert {local.partition(":")[0] for local in listening} <= LOOPBACK
 
 
-def test_nobody_else_can_enter_rays_folder(desk: Desk) -> None:
+def test_nobody_else_can_enter_rays_folder(desk: Desk, usual_folder: float | None) -> None:
     desk.reply(do="tell")
 
     assert stat.S_IMODE(desk.folder.stat().st_mode) == 0o700
     assert desk.folder.stat().st_uid == os.getuid()
     bound = [Path(row.split()[7]) for row in Path("/proc/net/unix").read_text().splitlines()[1:] if "raylet" in row]
     assert any(desk.folder in path.parents for path in bound)
-    assert not Path("/tmp/ray").exists()
+    assert changed(USUAL) == usual_folder
 
 
 def test_a_secret_keeps_other_users_of_the_machine_from_a_ray_that_was_started_here(desk: Desk) -> None:
     (environment,) = (
         Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         for pid in members(desk.session)
-        if b"gcs_server" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+        if program_of(pid) == "gcs_server"
     )
     secret = next(line for line in environment if line.startswith(b"RAY_AUTH_TOKEN="))
 
@@ -270,7 +281,7 @@ def test_when_all_of_ray_ends_running_tasks_fail_and_the_next_has_a_new_one(
     before, folder = desk.session, desk.folder
     desk.submit(do="hang", signpost=str(signpost.path))
     signpost.pid()
-    named = {Path(os.readlink(f"/proc/{pid}/exe")).name: pid for pid in members(before)}
+    named = {program_of(pid): pid for pid in members(before)}
     os.kill(before if victim == "bridge" else named["raylet"], signal.SIGKILL)
 
     failure = desk.failure()
@@ -337,19 +348,21 @@ def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
 ) -> None:
     for name, value in MANNERS.items():
         monkeypatch.setenv(name, value)
-    places = Cluster(address="", children_per_device=2)
-    with cluster(num_gpus=2) as address:
+    names = ("CUDA_VISIBLE_DEVICES", CHILDREN_VARIABLE)
+    with cluster(num_gpus=2) as address, ExitStack() as stack:
         places = Cluster(address=address, children_per_device=2)
         with make_ray("handlers:build", {}, SLOTS, None, time.time, places) as executor:
-            numbers = range(executor.slots)
-            for number in numbers:
-                payload = {"do": "variable", "name": "CUDA_VISIBLE_DEVICES"}
+            posts = [Signpost(tmp_path / f"post {number}") for number in range(executor.slots)]
+            for number, post in enumerate(posts):
+                stack.callback(post.close)
+                payload = {"do": "tell_in_the_end", "names": names, "signpost": str(post.path)}
                 executor.submit(Task(number=number, payload=payload, log=tmp_path / f"{number}.txt"))
-            outcomes = [outcome for _ in numbers for outcome in executor.collect(PATIENCE_S)]
+            for post in posts:
+                post.pid()
+            outcomes = executor.stop(GRACE_S)  # now all are held at once
 
-    assert len(numbers) == 4
-    assert {outcome.reply["got"] for outcome in outcomes if outcome.reply} <= {"0", "1"}
-    assert len(outcomes) == 4
+    replies = [outcome.reply["got"] for outcome in outcomes if outcome.reply]
+    assert sorted(replies) == [["0", "2"], ["0", "2"], ["1", "2"], ["1", "2"]]
 
 
 def test_a_cluster_that_is_lost_for_good_fails_no_task(
@@ -382,14 +395,28 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def changed(folder: Path) -> float | None:
+    """When entries of a folder were made or removed last; None when it is not there."""
+    return folder.stat().st_mtime if folder.exists() else None
+
+
+def descriptors(pid: int) -> list[Path]:
+    """The open files of a process; none of one that has just ended."""
+    try:
+        return list(Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return []
+
+
 def sockets_that_listen(pids: list[int]) -> list[str]:
     """Where these processes take connections, as the system writes it."""
     inodes = set()
     for pid in pids:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            target = os.readlink(entry)
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
+        for entry in descriptors(pid):
+            with suppress(OSError):
+                target = os.readlink(entry)
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
     rows = [
         line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
     ]

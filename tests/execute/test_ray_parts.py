@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
+import re
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -13,8 +20,9 @@ import pytest
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.execute.actor import Actor, look_for
 from nasflow_cli.execute.boundary import encode
-from nasflow_cli.execute.bridge import reason
-from nasflow_cli.execute.cluster import make_ray
+from nasflow_cli.execute.bridge import heart_of, reason
+from nasflow_cli.execute.cluster import make_ray, require_ray
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE
 from nasflow_cli.execute.log import LogError
 from nasflow_cli.execute.protocol import Slot
 from nasflow_cli.execute.ray_node import Share, fraction, share_of
@@ -67,6 +75,16 @@ def test_the_threads_of_a_worker_are_the_cores_that_it_was_given() -> None:
     assert share.environment["CUDA_VISIBLE_DEVICES"] == ""
 
 
+@pytest.mark.parametrize(("num_devices", "workers", "told"), [(2, None, "3"), (2, 4, "2"), (2, 2, "1"), (0, 4, "1")])
+def test_a_worker_is_told_how_many_have_its_device_so_that_each_takes_its_part_of_the_memory(
+    num_devices: int, workers: int | None, told: str
+) -> None:
+    share = share_of([{"CPU": 16, "GPU": num_devices}], workers, 3)
+
+    assert isinstance(share, Share)
+    assert share.environment[CHILDREN_VARIABLE] == told
+
+
 @pytest.mark.parametrize("per_device", range(1, 40))
 def test_as_many_fractions_as_share_a_device_fit_on_it_and_no_more(per_device: int) -> None:
     parts = round(fraction(per_device) * 10_000)  # as Ray counts
@@ -95,12 +113,86 @@ def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch: p
         make_ray("handlers:build", {}, [Slot(name="cpu:0")], None, time.time)
 
 
+@pytest.mark.parametrize(
+    ("version", "asks"), [("2.9.3", False), ("2.59.1", False), ("2.60.0", True), ("3.0.0rc1", True)]
+)
+def test_a_ray_that_asks_nobody_for_a_secret_is_not_started_but_may_be_used_on_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, version: str, asks: bool
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("nasflow_cli.execute.cluster.version", lambda name: version)
+    monkeypatch.setattr("nasflow_cli.execute.cluster.sys.platform", "linux")
+
+    require_ray(starts=False)
+    refusal = pytest.raises(MissingError, match=rf"Ray {re.escape(version)} .* pip install 'nasflow\[cluster\]'")
+    with nullcontext() if asks else refusal:
+        require_ray(starts=True)
+
+
+def test_a_folder_that_happens_to_be_called_ray_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("nasflow_cli.execute.cluster.version", version)
+
+    with pytest.raises(MissingError, match=r"no package of that name is installed: pip install 'nasflow\[cluster\]'"):
+        require_ray(starts=False)
+
+
+def test_where_there_is_no_room_for_a_process_no_folder_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(name: str, main: object) -> None:
+        assert list(tmp_path.iterdir()) != []
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("nasflow_cli.execute.cluster.require_ray", lambda *, starts: None)
+    monkeypatch.setattr("nasflow_cli.execute.cluster.WorkerProcess", full)
+    monkeypatch.setattr("nasflow_cli.execute.cluster.private_folder", lambda: Path(tempfile.mkdtemp(dir=tmp_path)))
+
+    with pytest.raises(MissingError, match=r"no process for Ray can be started: .*temporarily unavailable"):
+        make_ray("handlers:build", {}, [Slot(name="cpu:0")], None, time.time)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="watches by Linux's pidfd")
+def test_a_process_that_ends_before_it_is_watched_is_left_out_and_a_ray_of_which_nothing_is_left_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.bridge.program_of", lambda pid: "raylet")
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as lives:
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+
+        (watched,) = heart_of([ended.pid, lives.pid])
+
+        assert not wait([watched], 0)
+        lives.kill()
+        assert wait([watched], 60)
+        os.close(watched)
+    with pytest.raises(MissingError, match="none of gcs_server, raylet can be watched"):
+        heart_of([ended.pid])
+
+
 def test_of_rays_long_messages_the_sentence_is_kept_that_says_what_became_of_an_actor() -> None:
     error = RuntimeError(
         "The actor died unexpectedly.\n\tpid: 7\nThe actor is dead because its node has died. " + "x" * 999
     )
 
     assert reason(error).startswith("The actor is dead because its node has died. xxx")
+    assert len(reason(error)) < 310
+
+
+def test_of_a_traceback_that_ray_hands_on_the_end_is_kept_which_names_the_error() -> None:
+    frames = "".join(f'  File "/a/long/path/to/module_{n}.py", line {n}, in a_function\n    call()\n' for n in range(9))
+    error = RuntimeError(
+        "The actor died because of an error raised in its creation task, ray::Actor.__init__() (pid=7, ip=127.0.0.1)\n"
+        f"{frames}RuntimeError: nasflow is 0.2 on node and 0.1 at the driver"
+    )
+
+    assert reason(error).endswith("RuntimeError: nasflow is 0.2 on node and 0.1 at the driver")
     assert len(reason(error)) < 310
 
 
