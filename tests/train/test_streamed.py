@@ -365,9 +365,13 @@ def test_a_loader_process_that_is_killed_is_known_as_such(config: DataConfig, tm
     next(passing)
     (process,) = loader._loader._iterator._workers  # type: ignore[union-attr]
 
-    os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError) as caught:
+    def kill_and_read() -> None:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
         list(streamed.in_turn(1))
+
+    with pytest.raises(RuntimeError) as caught:
+        kill_and_read()
 
     assert died(caught.value)
     loader.close()
