@@ -118,14 +118,13 @@ class _Measured:
 def export_best(
     run: RunDirectory, out: Path | None, tell: Callable[[str], None], device: torch.device | None = None
 ) -> Verified:
-    """Export the best trial of a run to `out`, by default its `export/`; nothing else of the run is changed.
+    """Export the best trial of a run to `out`, by default its `export/`; of the run only decoded data is made again.
 
     The weights are those of its final training where there is one. When its checkpoint is lost, `tell` hears so and
     the trial is trained again on `device` (default: what a worker would use). Raises NoValidTrialError, ConfigError
     for a place that holds other things, NasflowError when what was written does not compute what was scored.
     """
-    if out is None:
-        refuse_links(run)
+    refuse_links(run)  # also with `out`: decoded data may be made again in the run
     place = run.export if out is None else out
     check_place(place)
     config = load_experiment(run.resolved_config, (), load_plugins)

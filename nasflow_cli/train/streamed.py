@@ -11,7 +11,9 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +60,23 @@ class Loader:
         self._loader: DataLoader[Tensor] | None = None
 
     def read(self, batches: Sequence[Positions]) -> Iterator[Tensor]:
-        """Yield the examples of each batch on the device, in the layout that `Feed` asks for."""
+        """Yield the examples of each batch on the device, in the layout that `Feed` asks for.
+
+        Raises DamagedDataError, and what `died` knows when a loader process is gone.
+        """
         self._plan[:] = batches
         if self._loader is None:
             self._loader = self._start()
         try:
-            for examples in self._loader:
+            with _own_child_signal():
+                passing = iter(self._loader)
+            for examples in passing:
                 there = examples.to(self.device, non_blocking=True)
                 yield there.contiguous(memory_format=layout(there))
-        except Exception:
+        except Exception as error:
             self.close()
+            if self.processes and isinstance(error, (EOFError, OSError)):  # it was killed while it handed a batch over
+                raise RuntimeError(f"DataLoader worker left a batch behind: {error!r}") from error
             raise
 
     def close(self) -> None:
@@ -138,6 +147,21 @@ class _Batches(Dataset[Tensor]):
 
     def __getitem__(self, positions: Any) -> Tensor:
         return torch.from_numpy(self.stored.read(positions))
+
+
+@contextmanager
+def _own_child_signal() -> Iterator[None]:
+    """Put back what is done at the end of a child process.
+
+    torch would raise wherever this process is then, also between tasks, where nobody expects it. A pass notices dead
+    loader processes without: torch looks for them while it waits for a batch.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 def _obey(_: int) -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from nasflow_cli import export as export_module
 from nasflow_cli import final
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
+from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError, RunDirectoryError
 from nasflow_cli.core.registry import EVALUATORS
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Proposal, Result, Trial
@@ -391,6 +391,16 @@ def test_a_users_file_beside_an_earlier_export_is_not_lost(run: RunDirectory, fi
         export_best(run, None, lambda _: None)
 
     assert (run.export / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_link_in_the_run_is_refused_also_for_an_export_elsewhere(run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    run.data.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(RunDirectoryError, match="link"):
+        export_best(run, tmp_path / "out", lambda _: None)
+
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(run: RunDirectory, tmp_path: Path) -> None:

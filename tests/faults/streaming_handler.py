@@ -1,28 +1,27 @@
-"""What a worker runs that streams the digits with two loader processes, and tells who they are."""
+"""What a worker runs that streams its data with loader processes, and tells who they are."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from nasflow_cli.core.data_config import DataConfig
-from nasflow_cli.train.data import select
-from nasflow_cli.train.data.store import open_stored
-from nasflow_cli.train.streamed import Loader, Streamed
+from nasflow_cli.train.worker import opened
+from nasflow_cli.train.worker_data import DataHolder, WorkerData
 
 
 def build(setup: Mapping[str, Any]) -> Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]:
-    splits, stored = open_stored(Path(setup["folder"]), select(DataConfig(source="digits")))
-    loader = Loader(stored, torch.device("cpu"), 2)
-    feed = Streamed(loader, 0, [splits.train])
+    holder = DataHolder(*opened(setup), "search")
+
+    def read(data: WorkerData) -> int:
+        return sum(len(batch) for batch in data.train.in_turn(100))
 
     def handle(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
-        seen = sum(len(batch) for batch in feed.in_turn(100))
-        processes = loader._loader._iterator._workers  # type: ignore[union-attr]
-        return {"seen": seen, "pid": os.getpid(), "loaders": [process.pid for process in processes]}
+        notes: list[str] = []
+        seen = holder.use(read, notes)
+        loader = holder.get().loader
+        running = None if loader is None else loader._loader._iterator  # type: ignore[union-attr]
+        processes = [process.pid for process in getattr(running, "_workers", ())]
+        return {"seen": seen, "pid": os.getpid(), "loaders": processes, "notes": notes}
 
     return handle

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from nasflow_cli.train.data import Source, Undecoded, load_splits, select
 from nasflow_cli.train.data.store import open_stored
 from nasflow_cli.train.data.values import Block, Positions
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
+from nasflow_cli.train.worker_data import worker_setup
 
 Trouble = Any
 STREAMED = {"data_gib": 0, "loaders": 0}
@@ -212,19 +214,30 @@ def test_data_that_cannot_be_decoded_is_said_before_the_first_trial(tmp_path: Pa
     assert read_events(run.journal) == []
 
 
+@contextmanager
+def streaming_worker(tmp_path: Path) -> Iterator[Callable[[int], dict[str, Any]]]:
+    """A worker with two loader processes, and what has it read all its data once."""
+    config = write_config(tmp_path / "tiny.yaml", executor={"data_gib": 0, "loaders": 2})
+    setup = worker_setup(assemble.load(config, []), RunDirectory(tmp_path / "run"), 1)
+    with make_local(
+        "streaming_handler:build", setup, [Slot(name="cpu:0", memory_bytes=2**30)], None, time.time
+    ) as live:
+
+        def read(number: int) -> dict[str, Any]:
+            live.submit(Task(number=number, payload={}, log=tmp_path / "log.txt"))
+            (outcome,) = live.collect(60)
+            assert outcome.reply is not None, outcome
+            return dict(outcome.reply)
+
+        yield read
+
+
 @linux_only
 def test_loader_processes_do_not_outlive_a_worker_that_was_killed_not_even_a_halted_one(tmp_path: Path) -> None:
-    setup = {"folder": str(tmp_path / "data")}
-    with make_local(
-        "streaming_handler:build", setup, [Slot(name="cpu:0", memory_bytes=2**28)], None, time.time
-    ) as live:
-        replies = []
-        for number in range(2):
-            live.submit(Task(number=number, payload={}, log=tmp_path / "log.txt"))
-            replies += [outcome.reply for outcome in live.collect(None)]
-        first, again = replies
+    with streaming_worker(tmp_path) as read:
+        first, again = read(0), read(1)
         assert first == again  # the same processes
-        assert first["seen"] == 1150
+        assert (first["seen"], len(first["loaders"]), first["notes"]) == (180, 2, [])
         ends = [os.pidfd_open(pid) for pid in first["loaders"]]
         os.kill(first["loaders"][0], signal.SIGSTOP)
 
@@ -233,3 +246,18 @@ def test_loader_processes_do_not_outlive_a_worker_that_was_killed_not_even_a_hal
         for end in ends:
             assert readiness.select([end], [], [], 60)[0], "a loader process outlived its worker"
             os.close(end)
+
+
+@linux_only
+def test_a_loader_process_that_is_killed_between_two_tasks_does_not_hang_its_worker(tmp_path: Path) -> None:
+    with streaming_worker(tmp_path) as read:
+        first = read(0)
+        end = os.pidfd_open(first["loaders"][0])
+        os.kill(first["loaders"][0], signal.SIGKILL)
+        assert readiness.select([end], [], [], 60)[0]
+        os.close(end)
+
+        second = read(1)
+
+    assert (second["pid"], second["seen"], second["loaders"]) == (first["pid"], first["seen"], [])
+    assert second["notes"] == ["a loader process died; the worker reads its data itself from here on"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -287,6 +288,26 @@ def test_other_labels_or_settings_or_images_have_a_file_of_their_own(config: Dat
     assert opened(config, tmp_path)[1].path not in places
 
 
+def test_images_that_were_replaced_in_place_are_read_anew_and_a_copy_with_its_times_is_known(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for split, grey in (("train", 10), ("test", 200)):
+        for name in ("a", "b"):
+            (source / split / name).mkdir(parents=True)
+            for number in range(10):
+                Image.new("L", (4, 4), grey).save(source / split / name / f"{number}.png")
+    config = DataConfig(source="folder", path=str(source))
+    _, before = opened(config, tmp_path)
+    shutil.copytree(source, tmp_path / "copy")
+    _, copied = opened(config.model_copy(update={"path": str(tmp_path / "copy")}), tmp_path)
+    for file in (source / "test").rglob("*.png"):
+        Image.new("L", (4, 4), 90).save(file)
+
+    splits, after = opened(config, tmp_path)
+
+    assert copied.path == before.path != after.path
+    assert (splits.test.images == 90).all()
+
+
 def test_a_disk_that_is_too_small_is_said_before_anything_is_decoded_to_it(
     config: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,9 +386,13 @@ def test_a_loader_process_that_is_killed_is_known_as_such(config: DataConfig, tm
     next(passing)
     (process,) = loader._loader._iterator._workers  # type: ignore[union-attr]
 
-    os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError) as caught:
+    def kill_and_read() -> None:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
         list(streamed.in_turn(1))
+
+    with pytest.raises(RuntimeError) as caught:
+        kill_and_read()
 
     assert died(caught.value)
     loader.close()

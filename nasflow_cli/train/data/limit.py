@@ -9,7 +9,7 @@ from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.train.data.checks import MAX_BYTES
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Bytes, or `max`: what a container or a batch system allows."""
+"""Bytes, or `max`: what a container allows."""
 
 SHARE = 4
 """All workers together hold data in one part in so many of the memory: networks and batches want the rest."""

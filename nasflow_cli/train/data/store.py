@@ -15,6 +15,7 @@ import mmap
 import os
 import secrets
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from nasflow_cli.store.files import (
     NoRoomError,
     cannot_write,
     make_directory,
+    remove,
     remove_leftovers,
     sync_directory,
     write_whole,
@@ -129,6 +131,8 @@ def open_stored(folder: Path, selection: Selection) -> tuple[Splits, Stored]:
         found = _opened(place, selection)
         if found is None:
             remove_leftovers(place)
+            # Its room is wanted; who has it open keeps it.
+            remove(place / "examples.bin")
             _make(place, selection)
             found = _opened(place, selection)
     if found is None:
@@ -257,7 +261,10 @@ def _about(place: Path) -> Path:
 
 
 def _key(selection: Selection) -> str:
-    """A name for what is stored: by the settings, the labels, the splits, and the first example. Not by its path."""
+    """A name for what is stored: by the settings, the labels, the splits, the first example, and the files' stamps.
+
+    Not by its path: data that was moved, or copied with its times, keeps its file.
+    """
     settings = selection.config.model_dump(mode="json", exclude={"path", "test_path", "augment"})
     digest = hashlib.sha256(json.dumps([settings, selection.sizes], sort_keys=True).encode())
     for part, positions in selection.parts:
@@ -265,7 +272,24 @@ def _key(selection: Selection) -> str:
         digest.update(positions.tobytes())
     _, first = next(iter(selection.source.train.blocks(selection.chosen.train[:1])))
     digest.update(np.ascontiguousarray(first).tobytes())
+    stamps = [_stamp(path) for path in (selection.config.path, selection.config.test_path)]
+    digest.update(json.dumps(stamps).encode())
     return digest.hexdigest()[:16]
+
+
+def _stamp(path: str | None) -> list[tuple[str, int, int]]:
+    """Name below `path`, size and time of change of each file of a source; nothing for what is no path here."""
+    if path is None:
+        return []
+    root = Path(path).expanduser()
+    stamps = []
+    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        with suppress(OSError):  # a name on the hub, or a file that was removed meanwhile
+            status = file.stat()
+            if stat.S_ISREG(status.st_mode):
+                name = "" if file == root else str(file.relative_to(root))
+                stamps.append((name, status.st_size, status.st_mtime_ns))
+    return stamps
 
 
 @contextmanager
