@@ -162,6 +162,30 @@ def test_an_image_that_is_only_a_path_to_somewhere_is_not_fetched_from_there(tmp
     assert "images must be in the data set itself" in refused(DataError, "hub", tmp_path / "paths")
 
 
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe.png", "secret.png"])
+def test_a_saved_data_set_that_claims_to_be_a_folder_of_images_has_no_path_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr("datasets.arrow_writer.embed_table_storage", lambda table, **_: table)  # else they are read now
+    (tmp_path / "secret.png").write_bytes(png(5, 4))
+    os.mkfifo(tmp_path / "pipe.png")
+    train = made(pictures(20)[1])
+    rows = {"picture": [{"bytes": None, "path": str(tmp_path / place)}] * 20, "kind": train["kind"]}
+    claimed = datasets.Dataset.from_dict(rows, train.features)
+    claimed.info.builder_name = "imagefolder"
+    assert "images must be in the data set itself" in refused(DataError, "hub", save(tmp_path / "saved", train=claimed))
+
+
+def test_in_a_folder_of_images_only_files_below_it_are_read(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_folder(images / "train")
+    (tmp_path / "secret.png").write_bytes(png())
+    victim = min(images.rglob("*.png"))
+    victim.unlink()
+    victim.symlink_to(tmp_path / "secret.png")
+    assert "is no image file below" in refused(DataError, "hub", images)
+
+
 def test_columns_are_found_by_what_they_are_or_named(tmp_path: Path) -> None:
     _, blobs = pictures(20)
     depth = (datasets.Image(), [{"bytes": png(), "path": None}] * 20)
@@ -261,7 +285,7 @@ def test_a_saved_data_set_is_recognised_for_a_first_experiment(tmp_path: Path) -
     assert detect(tmp_path / "single").source == "hub"
 
 
-def test_only_what_a_split_takes_is_decoded_and_streams_as_other_sources_do(tmp_path: Path) -> None:
+def test_the_limits_of_the_splits_hold(tmp_path: Path) -> None:
     _, blobs = pictures(60)
     folder = save(tmp_path / "saved", train=made(blobs))
     splits = load_splits(DataConfig(source="hub", path=str(folder), train_limit=10, test_limit=4))

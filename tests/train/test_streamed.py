@@ -245,14 +245,32 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_damage_and_no_crash(config
 def test_what_another_worker_has_made_again_is_not_thrown_away(config: DataConfig, tmp_path: Path) -> None:
     _, one = opened(config, tmp_path)
     _, two = opened(config, tmp_path)
-    for stored in (one, two):
-        stored.read(np.array([0]))
+    one.read(np.array([0]))  # the other one's loader processes read, and it has not
+    kept = one._file  # so that the new file cannot have the same number
     one.discard()
     _, new = opened(config, tmp_path)
 
     two.discard()
 
     assert new.path.with_name("about.json").exists()
+    kept.close()
+
+
+def test_a_disk_that_fills_up_while_the_array_is_widened_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = store._File(tmp_path)
+    room.make((2, 3), np.dtype("uint8"))
+
+    def full(descriptor: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_reserve", full)
+    with pytest.raises(NoRoomError):
+        room.make((4, 3), np.dtype("uint8"))
+    room.drop()
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_two_workers_at_once_one_decodes_and_the_other_waits(

@@ -23,6 +23,7 @@ from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError, MissingError, NasflowError
 from nasflow_cli.core.registry import DATASETS, nearest
 from nasflow_cli.train.data.checks import encode_labels, refuse
+from nasflow_cli.train.data.folder import SUFFIXES
 from nasflow_cli.train.data.images import decode_images
 from nasflow_cli.train.data.values import Block, Positions, Source, Undecoded
 
@@ -82,6 +83,8 @@ class _Split:
     image: str
     label: str
     origin: str
+    folder: Path | None
+    """Where images may lie in files of their own: the folder of images that was read, and none for other data sets."""
 
     @classmethod
     def of(cls, splits: Any, name: str, key: str, config: DataConfig) -> _Split:
@@ -99,6 +102,7 @@ class _Split:
             image=_image_column(chosen.features, config),
             label=_label_column(chosen.features, config),
             origin=f"{config.path}, split {name}",
+            folder=_folder_of_images(chosen, Path(config.path or "").expanduser()),
         )
 
     def place(self, row: int) -> str:
@@ -148,12 +152,23 @@ class _Split:
         if stored.get("bytes"):
             return bytes(stored["bytes"])
         path = stored.get("path")
-        if path and getattr(self.rows.info, "builder_name", None) == "imagefolder":
+        if path and self.folder is not None:
             try:
-                return Path(path).read_bytes()
+                file = Path(path).resolve()
+                # What a data set says of itself may be made up: a device would never end, a file elsewhere is private.
+                if not file.is_relative_to(self.folder) or file.suffix.lower() not in SUFFIXES or not file.is_file():
+                    raise DataError(f"{self.place(row)}: {path} is no image file below {self.folder}; put it there")
+                return file.read_bytes()
             except (OSError, ValueError) as error:
                 raise DataError(f"{self.place(row)}: {path} cannot be read: {error}") from error
         raise DataError(f"{self.place(row)}: {self.image}.bytes is empty; images must be in the data set itself")
+
+
+def _folder_of_images(chosen: Any, folder: Path) -> Path | None:
+    """A saved data set may claim to have been read from such a folder, and is none."""
+    if is_saved(folder) or not folder.is_dir() or getattr(chosen.info, "builder_name", None) != "imagefolder":
+        return None
+    return folder.resolve()
 
 
 def _image_column(features: Mapping[str, Any], config: DataConfig) -> str:

@@ -66,6 +66,8 @@ class Stored:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     sums: npt.NDArray[np.uint32]
+    identity: tuple[int, int]
+    """Device and inode of the file that was opened: another one at its path was made since."""
 
     @property
     def row_bytes(self) -> int:
@@ -112,7 +114,7 @@ class Stored:
         if not self.path.exists():
             return
         with _locked(self.path.parent), suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
+            if self.identity == _identity(os.stat(self.path)):
                 os.unlink(_about(self.path.parent))
 
 
@@ -152,16 +154,19 @@ class _File:
         """Return an array that lies in a new file; the one before is removed. Raises NoRoomError."""
         before, size = self._path, math.prod(shape) * dtype.itemsize
         _check_room(self.place, size)
-        self._path = self.place / f".nasflow-{secrets.token_hex(8)}.tmp"
+        path = self.place / f".nasflow-{secrets.token_hex(8)}.tmp"
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
             try:
                 _reserve(descriptor, size)
                 self._map = mmap.mmap(descriptor, size)
             finally:
                 os.close(descriptor)
         except OSError as error:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             raise cannot_write(self.place, error) from error
+        self._path = path
         if before is not None:
             before.unlink()
         return np.frombuffer(self._map, dtype=dtype).reshape(shape)
@@ -235,10 +240,16 @@ def _opened(place: Path, selection: Selection) -> tuple[Splits, Stored] | None:
         sums = np.frombuffer((place / "sums.bin").read_bytes(), dtype="<u4")
         if _crc(sums) != about["sums"]:
             return None
+        path = place / "examples.bin"
+        status = path.stat()
         stored = Stored(
-            path=place / "examples.bin", shape=tuple(about["shape"]), dtype=np.dtype(about["dtype"]), sums=sums
+            path=path,
+            shape=tuple(about["shape"]),
+            dtype=np.dtype(about["dtype"]),
+            sums=sums,
+            identity=_identity(status),
         )
-        if stored.path.stat().st_size != stored.shape[0] * stored.row_bytes or stored.shape[0] != len(sums):
+        if status.st_size != stored.shape[0] * stored.row_bytes or stored.shape[0] != len(sums):
             return None
         images = stored.mapped()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -254,6 +265,10 @@ def _crc(array: npt.NDArray[Any]) -> int:
 
 def _crc_of(body: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(body, sort_keys=True).encode())
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _about(place: Path) -> Path:
