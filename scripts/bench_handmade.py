@@ -88,13 +88,26 @@ def widest(shape: tuple[int, ...], classes: int, blocks: int, most: tuple[int, i
     return fitting
 
 
-def trained(config: ExperimentConfig, blocks: int, width: int, epochs: int, number: int) -> float:
-    """Test accuracy after training on training and validation data, as `nasflow train` does it."""
+def as_he_did(network: nn.Module) -> None:
+    """Draw the weights of convolutions as He et al. 2015 did: normal, of variance 2 over the outputs."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
+def trained(config: ExperimentConfig, shape: tuple[int, int, bool], epochs: int, number: int) -> float:
+    """Test accuracy after training on training and validation data, as `nasflow train` does it.
+
+    `shape` is blocks a stage, width, and whether the weights are drawn as He did, or as torch does.
+    """
+    blocks, width, he = shape
     torch.set_num_threads(1)
     splits = load_splits(config.data_section)
     seed = derived_seed(config.seed, number, Purpose.FINAL)
     torch.manual_seed(derived_seed(seed, 0, Purpose.WEIGHTS))
     network = resnet(splits.input_shape[0], splits.num_classes, blocks, width)
+    if he:
+        as_he_did(network)
     trainer = Trainer(network, config.training, Normalise(splits, CPU), seed, CPU)
     both = Labelled(
         images=np.concatenate([splits.train.images, splits.validation.images]),
@@ -126,6 +139,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--blocks", type=int, nargs="+", default=[1, 2, 3], help="blocks a stage; 3 is ResNet-20")
+    parser.add_argument("--he", action="store_true", help="initial weights as He et al. 2015, not as torch")
+    parser.add_argument("--wider", type=int, default=0, help="channels above the bounds, to see what they cost")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -134,7 +149,10 @@ def main() -> None:
     found = found_in(run, options.epochs, options.seeds)
     splits = load_splits(config.data_section)
     most = found.results[0].params, found.results[0].flops
-    widths = {blocks: widest(splits.input_shape, splits.num_classes, blocks, most) for blocks in options.blocks}
+    widths = {
+        blocks: widest(splits.input_shape, splits.num_classes, blocks, most) + options.wider
+        for blocks in options.blocks
+    }
     rows: list[dict[str, Any]] = [
         {
             "network": f"found (trial {found.trial})",
@@ -146,7 +164,8 @@ def main() -> None:
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         futures = {
             blocks: [
-                pool.submit(trained, config, blocks, width, options.epochs, number) for number in range(options.seeds)
+                pool.submit(trained, config, (blocks, width, options.he), options.epochs, number)
+                for number in range(options.seeds)
             ]
             for blocks, width in widths.items()
             if width
