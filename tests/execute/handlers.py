@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nasflow_cli.core.interrupt import Interrupted
-from nasflow_cli.execute.log import KEPT_BYTES
+from nasflow_cli.execute.log import KEPT_BYTES, MAX_BYTES
 
 ShouldStop = Callable[[], bool]
 
@@ -178,6 +178,8 @@ def chatter_until_shortened(payload: dict[str, Any], should_stop: ShouldStop) ->
     while b"left out here" not in os.pread(1, 100, KEPT_BYTES):
         printed += os.write(1, b"x" * 65_535 + b"\n")
         assert printed < 2**30, "nobody looks after the log"
+    while os.fstat(1).st_size > MAX_BYTES:
+        pass  # the notice is there before the end is: what is written in the moment of the cut is lost
     print("last words")
     return {"printed": printed}
 
