@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from nasflow_cli.core.errors import MissingError
@@ -77,7 +76,7 @@ class _Link:
         return code
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """Keeps the contract of `Executor` with Ray actors, each of which has one worker process like those of `local`.
 
     A task waits until one of the actors is free, or can be started: on a cluster that is shared or has shrunk that may
@@ -165,14 +164,6 @@ class RayExecutor:
         self._held.clear()
         self._outcomes.clear()
         atexit.unregister(self.close)
-
-    def __enter__(self) -> Executor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _take(self) -> list[Outcome]:
         outcomes = list(self._outcomes.values())

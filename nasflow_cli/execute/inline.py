@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from nasflow_cli.core.registry import EXECUTORS
@@ -17,7 +16,7 @@ from nasflow_cli.execute.log import make_folder
 from nasflow_cli.execute.protocol import Executor, Handler, Outcome, Slot, Task
 
 
-class InlineExecutor:
+class InlineExecutor(Executor):
     """One slot; a task runs inside the `collect` that returns its outcome, which waits for it whatever the timeout.
 
     Keeps the contract of `Executor`. A KeyboardInterrupt breaks the task off and leaves `collect`; `stop` then calls
@@ -73,14 +72,6 @@ class InlineExecutor:
         """Forget the task and the handler."""
         self._closed = True
         self._held = self._handler = None
-
-    def __enter__(self) -> Executor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _ready(self, log: Path) -> Handler:
         make_folder(log)

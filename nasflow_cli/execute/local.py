@@ -13,7 +13,6 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from types import TracebackType
 from typing import Any
 
 from nasflow_cli.core.registry import EXECUTORS
@@ -51,7 +50,7 @@ class _Seat:
     unsure: bool = False
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """Keeps the contract of `Executor` with processes made by multiprocessing's `spawn`.
 
     A worker starts with the first task for its slot, is used for all that follow, and is replaced when it died. It
@@ -146,14 +145,6 @@ class LocalExecutor:
             self._end(seat, None)
         self._outcomes.clear()
         atexit.unregister(self.close)
-
-    def __enter__(self) -> Executor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _busy(self) -> list[tuple[_Seat, WorkerProcess, Task]]:
         return [(seat, seat.worker, seat.task) for seat in self._seats if seat.worker and seat.task]

@@ -131,8 +131,10 @@ class Executor(Protocol):
         """End all workers now, whatever they are doing, and forget their tasks. A second call does nothing."""
         ...
 
-    def __enter__(self) -> Executor: ...
+    def __enter__(self) -> Executor:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
