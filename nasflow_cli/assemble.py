@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +34,7 @@ from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.space_config import ConstraintsConfig
+from nasflow_cli.environment import environment
 from nasflow_cli.execute.cluster import require_ray
 from nasflow_cli.execute.devices import device_slots, usable_cores, with_memory
 from nasflow_cli.execute.protocol import Executor, Slot
@@ -58,7 +56,6 @@ from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
 from nasflow_cli.train.data import Outline
 from nasflow_cli.train.table import Table
 from nasflow_cli.train.table_check import share_with_a_row, table_mistakes
-from nasflow_cli.train.trainer import computes_in_bfloat16
 from nasflow_cli.train.worker_data import data_outline, shared_by, store_data, worker_setup
 
 FEASIBILITY_SAMPLES = 200
@@ -272,40 +269,6 @@ def _is_empty(folder: Path) -> bool:
 def _absolute(config: ExperimentConfig) -> ExperimentConfig:
     """The experiment with its data paths made absolute, so that it can be resumed from anywhere."""
     return config.with_paths(lambda path: str(Path(path).expanduser().absolute()))
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine, devices and commit, for the record."""
-    packages = ("torch", "dgl", "ConfigSpace", "hpbandster", "numpy", "pydantic")
-    return {
-        "schema_version": 1,
-        "nasflow": nasflow_cli.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": usable_cores(),
-        # Whether images are trained in bfloat16 on the CPU (`training.precision: auto`).
-        "cpu_bfloat16": computes_in_bfloat16(),
-        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": {name: _version(name) for name in packages},
-        "git_commit": _git_commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    try:
-        command = ["git", "rev-parse", "HEAD"]  # found on the PATH, as a user's shell would
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None
 
 
 def make_ranker(config: ExperimentConfig, space: SearchSpace) -> Ranker:

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from asking.sides import CLOCKS, SIDES, Row, Setting, rows_of
 
-from nasflow_cli import assemble
 from nasflow_cli.core.errors import NasflowError
 from nasflow_cli.draw.axes import Axis
 from nasflow_cli.draw.chart import Curve, chart
+from nasflow_cli.environment import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = (100, 300, 1000, 3000, 10_000)
@@ -181,7 +181,7 @@ def write(options: argparse.Namespace, sides: dict[str, list[dict[str, Any]]], g
         "config": str(options.config),
         "set": options.set,
         "clock": options.clock,
-        "environment": assemble.environment(),
+        "environment": environment(),
         "sides": {side: {"name": NAMES[side], "growth": grown[side], "rows": rows} for side, rows in sides.items()},
         "stock_to_ours": ratios(sides),
     }

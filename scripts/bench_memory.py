@@ -32,6 +32,7 @@ from PIL import Image
 from nasflow_cli import assemble
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.seeds import Purpose, generator
+from nasflow_cli.environment import environment
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.child import ChildTrainer
 from nasflow_cli.train.protocol import Assignment
@@ -172,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "schema_version": 1,
             "gib": options.gib,
             "side": options.side,
-            "environment": assemble.environment(),
+            "environment": environment(),
         }
         options.json.write_text(json.dumps({**document, "found": found}, indent=1) + "\n", encoding="utf-8")
     scores = {(one["score"], one["loss"]) for one in found.values() if "score" in one}

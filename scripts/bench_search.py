@@ -41,6 +41,7 @@ from threadpoolctl import threadpool_limits
 
 from nasflow_cli import assemble
 from nasflow_cli.core.errors import NasflowError
+from nasflow_cli.environment import environment
 from nasflow_cli.optim.plan import rung_budgets
 
 MARKS = (30, 50, 80, 100, 150)
@@ -173,7 +174,7 @@ def write(options: argparse.Namespace, problem: Problem, best: float, found: dic
         "epochs": problem.limit,
         "seeds": options.seeds,
         "best_score": best,
-        "environment": assemble.environment(),
+        "environment": environment(),
         "hash_seed": os.environ.get("PYTHONHASHSEED"),
         "methods": found,
     }

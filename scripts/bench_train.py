@@ -34,6 +34,7 @@ import torch
 from training.rounds import Side, play
 
 from nasflow_cli.core.errors import NasflowError
+from nasflow_cli.environment import environment
 from nasflow_cli.execute.devices import usable_cores
 
 NETWORKS = ("nasbench201", "resnet", "mlp")
@@ -172,8 +173,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench_train: {error}", file=sys.stderr)
         return error.exit_code
     if options.json is not None:
-        from nasflow_cli import assemble  # noqa: PLC0415
-
         document = {
             "schema_version": 1,
             "device": options.device,
@@ -181,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "clock": options.clock,
             "rounds": options.rounds,
             "data": "noise" if options.data is None else "CIFAR-10",
-            "environment": assemble.environment(),
+            "environment": environment(),
             **found,
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -29,6 +29,7 @@ from nasflow_cli.assemble import Experiment
 from nasflow_cli.core.errors import ConfigError, NasflowError
 from nasflow_cli.core.evaluator_config import COST_METRIC
 from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.environment import environment
 from nasflow_cli.search import Optimizer
 from nasflow_cli.train.table import NotInTableError, Table
 
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "config": str(options.config),
             "set": options.set,
             "workers": options.workers,
-            "environment": assemble.environment(),
+            "environment": environment(),
             "predictor": found,
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
