@@ -285,7 +285,7 @@ def test_nothing_else_turns_text_or_files_into_code(calls: Calls) -> None:
 def test_other_programs_are_started_in_three_places_that_run_no_words_of_an_experiment(calls: Calls) -> None:
     where = {path for path, called, _ in calls if called.startswith("subprocess.")}
 
-    assert where == {"assemble.py", "nets/fresh_process.py", "draw/graphviz.py"}
+    assert where == {"environment.py", "nets/fresh_process.py", "draw/graphviz.py"}
 
 
 def test_numpy_reads_no_pickles(calls: Calls) -> None:
