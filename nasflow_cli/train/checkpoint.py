@@ -93,35 +93,3 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
         crc = zlib.crc32(name.encode(), crc)
         crc = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, crc)
     return crc
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
-        for index, entries in state.items()
-        for name, value in entries.items()
-        if value is not None
-    }
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `flatten_optimizer` took. Raises CheckpointError, with nothing changed, for another optimiser's."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for full, tensor in tensors.items():
-        if full.startswith("optimizer."):
-            index, _, name = full.removeprefix("optimizer.").partition(".")
-            at = int(index) if index.isdecimal() else len(parameters)
-            if at >= len(parameters) or (tensor.ndim and tensor.shape != parameters[at].shape):
-                raise CheckpointError(f"the checkpoint has {full} {tuple(tensor.shape)}, which no parameter here has")
-            state.setdefault(at, {})[name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            for name, value in optimizer.state[parameter].items():
-                # Fused kernels assume that a moment lies in memory as its parameter does (channels last); a file keeps
-                # no such layout. The copy also parts the optimiser from the tensors that it was given.
-                if value.shape == parameter.shape:
-                    optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value).detach()

@@ -22,8 +22,9 @@ from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.seeds import Purpose, derived_seed, generator
 from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.train.augment import augment, mix
-from nasflow_cli.train.checkpoint import CheckpointError, flatten_optimizer, restore_optimizer
+from nasflow_cli.train.checkpoint import CheckpointError
 from nasflow_cli.train.feed import Feed, Normalise
+from nasflow_cli.train.optimizer import FusedOptimizer
 from nasflow_cli.train.schedule import Rate
 
 Precision = Literal["float32", "bfloat16"]
@@ -68,30 +69,13 @@ class Trainer:
         self._average = {name: self._live()[name].detach().clone() for name in self._names}
         self._averages = list(self._average.values())
         self._places = [_place(self.network, name) for name in self._names]
-        self._parameters = list(self.network.parameters())
-        self._optimizer = self._make_optimizer()
+        self._optimizer = FusedOptimizer(list(self.network.parameters()), recipe)
         self.precision: Precision = _precision(recipe, device, self.network)
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     def _live(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.network.state_dict(keep_vars=True)
         return state
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        """Norms, biases and other vectors are not decayed: shrinking them regularises nothing."""
-        groups = [
-            {"params": [p for p in self._parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
-            {"params": [p for p in self._parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        if self.recipe.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, fused=True)
-        return torch.optim.SGD(
-            groups,
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.momentum > 0,
-            fused=True,
-        )
 
     def epoch(self, number: int, split: Feed, changes: AugmentConfig, rate: Rate) -> float:
         """Train epoch `number` (from 0) and return the mean loss. Raises DivergedError when it is not finite.
@@ -113,7 +97,7 @@ class Trainer:
             if shares is not None:
                 mixed = mix(images, split.labels[chosen], shares[chosen], augmenter)
                 images, targets = mixed.images, (split.labels[chosen], mixed.others, mixed.share)
-            self._set_rate(rate(number + (step + 0.5) / steps))
+            self._optimizer.rate = rate(number + (step + 0.5) / steps)
             total += self._step(self.normalise(images), targets, number * steps + step)
         mean = float(total) / steps
         if not math.isfinite(mean):
@@ -139,14 +123,12 @@ class Trainer:
         return torch.lerp(others, own, targets[2].to(own.dtype)).mean()
 
     def _step(self, images: Tensor, targets: Targets, step: int) -> Tensor:
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         if self.parts == 1:
             loss = self._add_gradient(images, targets, len(images))
         else:
             parts = zip(*(each.chunk(self.parts) for each in (images, *targets)), strict=True)
             loss = reduce(torch.add, [self._add_gradient(some, tuple(wanted), len(images)) for some, *wanted in parts])
-        if self.recipe.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self.recipe.gradient_clip)
         self._optimizer.step()
         self._update_average(step)
         return loss
@@ -165,10 +147,6 @@ class Trainer:
         # The decay starts low and rises, so that short rungs are not scored by their random start.
         decay = min(self.recipe.ema, (1 + step) / (10 + step)) if self.recipe.ema else 0.0
         torch._foreach_lerp_(self._averages, [held[name] for held, name in self._places], 1.0 - decay)
-
-    def _set_rate(self, rate: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
 
     @torch.no_grad()
     def evaluate(self, split: Feed, batch_size: int = 1024) -> Score:
@@ -189,7 +167,7 @@ class Trainer:
         return {
             **{f"model.{name}": value for name, value in self.network.state_dict().items()},
             **{f"average.{name}": value for name, value in self._average.items()},
-            **flatten_optimizer(self._optimizer),
+            **self._optimizer.tensors(),
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -198,7 +176,7 @@ class Trainer:
         for found, own in ((model, self._live()), (average, self._average)):
             if {name: value.shape for name, value in found.items()} != {n: v.shape for n, v in own.items()}:
                 raise CheckpointError("the checkpoint holds the weights of another network")
-        restore_optimizer(self._optimizer, tensors)
+        self._optimizer.restore(tensors)
         self.network.load_state_dict(model)
         for name in self._names:
             self._average[name].copy_(average[name])
