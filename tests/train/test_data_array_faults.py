@@ -66,7 +66,10 @@ def test_a_test_label_that_training_lacks_is_named(tmp_path):
         (np.zeros(20, dtype=np.uint8), "has the shape (20,)"),
         (np.full((20, 4, 5), -0.5), "within -0.5..-0.5"),
         (np.full((20, 4, 5), 3.7), "neither 0..1 nor 0..255"),
-        (np.full((20, 4, 5), np.nan), "nan"),
+        (
+            np.where(np.arange(20)[:, None, None] == 13, np.nan, np.zeros((20, 4, 5))),
+            "x, row 13: a pixel is no finite number",
+        ),
         (np.full((20, 4, 5), 300), "within 300..300"),
         (np.zeros((20, 4, 5), dtype=bool), "holds bool"),
         (np.zeros((0, 4, 5), dtype=np.uint8), "holds no images"),
@@ -82,6 +85,14 @@ def test_npz_train_and_test_of_different_scales_are_refused(tmp_path):
     y = np.array(LABELS)
     path = write_npz(tmp_path / "a.npz", x_train=GREY, y_train=y, x_test=GREY / 255, y_test=y)
     assert "x_train is in 0..255" in refused(DataError, "npz", path)
+
+
+@pytest.mark.parametrize(("kept", "missing"), [("x_test", "y_test"), ("y_test", "x_test")])
+def test_half_of_the_test_data_is_refused_and_not_left_out(tmp_path, kept, missing):
+    y = np.array(LABELS)
+    part = {"x_test": GREY, "y_test": y}[kept]
+    message = refused(DataError, "npz", write_npz(tmp_path / "a.npz", x_train=GREY, y_train=y, **{kept: part}))
+    assert f"half of its test data: {missing} is missing" in message
 
 
 def test_npz_without_the_keys_lists_what_it_holds(tmp_path):

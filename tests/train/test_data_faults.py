@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_data import LABELS, bomb, noise, png, refused, write_cifar, write_folder, write_parquet
+from made_data import LABELS, bomb, noise, png, refused, write_cifar, write_folder, write_npz, write_parquet
 from PIL import Image
 
 from nasflow_cli.core.errors import ConfigError, DataError, MissingError
@@ -64,6 +64,46 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 @pytest.mark.parametrize("source", ["digits", "cifar_binary"])
 def test_a_test_path_that_would_be_ignored_is_refused(source, tmp_path):
     assert "would be ignored" in refused(ConfigError, source, None, test_path="elsewhere")
+
+
+def written(source: str, root: Path) -> Path:
+    """Data of each source that knows `test_path`, written once."""
+    if source == "folder":
+        return write_folder(root / "images")
+    if source == "npz":
+        return write_npz(root / "a.npz", x=np.zeros((20, 4, 5), dtype=np.uint8), y=np.array(LABELS))
+    if source == "csv":
+        (root / "a.csv").write_text("size,kind\n" + "".join(f"{row},{row % 2}\n" for row in range(20)))
+        return root / "a.csv"
+    return write_parquet(root / "train.parquet", [png()] * 20, LABELS)
+
+
+@pytest.mark.parametrize("source", ["folder", "npz", "csv", "parquet"])
+def test_what_is_trained_on_is_no_test_data_under_whatever_name(source, tmp_path):
+    path = written(source, tmp_path)
+    (tmp_path / "link").symlink_to(path)
+    for test_path in (path, tmp_path / "link"):
+        message = refused(ConfigError, source, path, test_path=str(test_path))
+        assert "is also what is trained on" in message
+        assert message.startswith("data.test_path: ")
+
+
+def test_a_file_of_a_folder_that_is_trained_on_is_no_test_data(tmp_path):
+    file = written("parquet", tmp_path)
+    assert "is also what is trained on" in refused(ConfigError, "parquet", tmp_path, test_path=str(file))
+
+
+def test_the_folder_train_is_no_test_data_of_the_folder_around_it(tmp_path):
+    write_folder(tmp_path / "train")
+    message = refused(ConfigError, "folder", tmp_path, test_path=str(tmp_path / "train"))
+    assert "is also what is trained on" in message
+
+
+def test_a_file_that_is_no_image_is_named_with_what_is_wrong_with_it(tmp_path):
+    (write_folder(tmp_path / "images") / "cat" / "3.png").write_bytes(b"no image")
+    message = refused(DataError, "folder", tmp_path / "images")
+    assert "3.png is not a readable PNG/JPEG/BMP/WEBP image: its first bytes are those of no such image" in message
+    assert "object at" not in message
 
 
 def test_digits_take_no_path(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,17 @@ def refuse(path: str | None, key: str, why: str) -> None:
     """Raise ConfigError when a path is set that the source would ignore."""
     if path is not None:
         raise ConfigError(f"{key}: {path!r} would be ignored: {why}; remove {key}")
+
+
+def refuse_shared(train: Iterable[Path], test: Iterable[Path]) -> None:
+    """Raise ConfigError when a file or folder of the test data is one that is trained on, under whatever name."""
+    known = {path.resolve() for path in train}
+    for path in test:
+        if path.resolve() in known:
+            raise ConfigError(
+                f"data.test_path: {path} is also what is trained on, and would be no test; set it to other data, or "
+                "remove it to have test examples split off"
+            )
 
 
 def encode_labels(raw: RawLabels, classes: Sequence[str] | None, place: Place) -> tuple[Labels, tuple[str, ...]]:

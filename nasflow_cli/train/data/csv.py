@@ -19,7 +19,7 @@ import numpy as np
 from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import ConfigError, DataError
 from nasflow_cli.core.registry import DATASETS, nearest
-from nasflow_cli.train.data.checks import existing_file
+from nasflow_cli.train.data.checks import existing_file, refuse_shared
 from nasflow_cli.train.data.delimited import Table
 from nasflow_cli.train.data.values import BLOCK_BYTES, Block, Labels, Positions, Source, Undecoded
 
@@ -133,6 +133,7 @@ def csv(config: DataConfig) -> Source:
     test = None
     if config.test_path is not None:
         test_table = _opened(existing_file(config.test_path, "data.test_path", _WANTED), config)
+        refuse_shared([table.path], [test_table.path])
         _check_same(test_table, table, [*used, target_name], config)
         test_raw, _ = _survey(test_table, target_name, ())
         test = _undecoded(test_table, columns, target, test_raw)

@@ -13,7 +13,7 @@ import numpy as np
 from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
-from nasflow_cli.train.data.checks import existing_folder
+from nasflow_cli.train.data.checks import existing_folder, refuse_shared
 from nasflow_cli.train.data.images import decode_images
 from nasflow_cli.train.data.values import Block, Positions, Source, Undecoded
 
@@ -38,8 +38,10 @@ def folder(config: DataConfig) -> Source:
     classes = tuple(entry.name for entry in _folders(root))
     if not classes:
         raise DataError(f"{root} holds no class folders; put the images of each class in a sub-folder of its name")
-    train = _read(root, classes)
-    test = _read(test_root, classes) if test_root is not None and test_root.is_dir() else None
+    train, test = _read(root, classes), None
+    if test_root is not None and test_root.is_dir():
+        refuse_shared(_folders(root), _folders(test_root))
+        test = _read(test_root, classes)
     return Source(train=train, test=test, classes=classes)
 
 

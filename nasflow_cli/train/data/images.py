@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from io import BytesIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.train.data.values import BLOCK_BYTES, Block, Pixels
@@ -85,5 +85,7 @@ def _decode(data: bytes, place: str) -> Pixels:
     except _BOMB as error:
         raise DataError(f"{place} is too large to be an image to train on: {error}") from error
     except _DAMAGE as error:
-        raise DataError(f"{place} is not a readable {'/'.join(FORMATS)} image: {error}") from error
+        # Pillow names the buffer that it was given, which says nothing.
+        why = "its first bytes are those of no such image" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{place} is not a readable {'/'.join(FORMATS)} image: {why}; replace or remove it") from error
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
-from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing_file
+from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing_file, refuse_shared
 from nasflow_cli.train.data.values import BLOCK_BYTES, Block, Labelled, Positions, Source, Undecoded, Vectors
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,14 @@ def npz(config: DataConfig) -> Source:
         test_found = _pair(test_path, _TEST_KEYS)
         if test_found is None:
             raise DataError(f"{test_path} needs {_listed(_TEST_KEYS)}; it holds {', '.join(_members(test_path))}")
+        if test_found == found:
+            refuse_shared([path], [test_path])
     if test_found is None:
+        missing = set(_TEST_KEYS[0]) - set(_members(path))
+        if len(missing) == 1:
+            raise DataError(
+                f"{path} holds half of its test data: {missing.pop()} is missing; add it, or leave out both"
+            )
         return Source(train=train, test=None, classes=classes)
     test, _, test_scale = _split(test_path, test_found, classes)
     if test_scale != scale and None not in {scale, test_scale}:
@@ -157,6 +164,9 @@ def _scale(images: Array, place: str) -> int:
     if images.dtype.kind not in "iuf" or images.size == 0:
         raise DataError(f"{place} holds {images.dtype} {images.shape}; save uint8 images in 0..255")
     low, high = float(images.min()), float(images.max())
+    if not math.isfinite(low + high):
+        row = int(np.argwhere(~np.isfinite(images))[0, 0])
+        raise DataError(f"{place}, row {row}: a pixel is no finite number; mend it, or remove the image")
     if low >= 0 and high <= 255:  # false for NaN
         if images.dtype.kind in "iu":
             return 255

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.core.registry import DATASETS
-from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing
+from nasflow_cli.train.data.checks import MAX_BYTES, encode_labels, existing, refuse_shared
 from nasflow_cli.train.data.images import decode_images
 from nasflow_cli.train.data.values import Block, Positions, Source, Undecoded
 
@@ -39,7 +39,8 @@ def parquet(config: DataConfig) -> Source:
     Raises DataError for what is damaged, incomplete or of another layout.
     """
     path = existing(config.path, "data.path", _WANTED)
-    train = _Table.open(_shards(path, "train") or _none_found(path, "train"))
+    train_shards = _shards(path, "train") or _none_found(path, "train")
+    train = _Table.open(train_shards)
     labels, classes = encode_labels(train.labels(), train.class_names(), train.place)
     shards = _shards(path, "test") if path.is_dir() else []
     if config.test_path is not None:
@@ -47,6 +48,7 @@ def parquet(config: DataConfig) -> Source:
         shards = _shards(test_path, "test") or _none_found(test_path, "test")
     test = None
     if shards:
+        refuse_shared(train_shards, shards)
         table = _Table.open(shards)
         test_labels, _ = encode_labels(table.labels(), classes, table.place)
         test = Undecoded(labels=test_labels, decode=table.decode)
