@@ -24,9 +24,7 @@ from nasflow_cli import __version__
 from nasflow_cli import execute as _execute
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
-from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Trial, mean_of, spread_of
 from nasflow_cli.nets.builder import Network, build
@@ -45,6 +43,7 @@ from nasflow_cli.train import child as _child
 from nasflow_cli.train import table as _table
 from nasflow_cli.train.data import Labelled, Splits
 from nasflow_cli.train.feed import Normalise
+from nasflow_cli.train.run_data import experiment_of
 from nasflow_cli.train.winner import final_weights, searched_weights, trained_again
 from nasflow_cli.train.worker_data import open_splits
 
@@ -122,12 +121,13 @@ def export_best(
 
     The weights are those of its final training where there is one. When its checkpoint is lost, `tell` hears so and
     the trial is trained again on `device` (default: what a worker would use). Raises NoValidTrialError, ConfigError
-    for a place that holds other things, NasflowError when what was written does not compute what was scored.
+    for a place that holds other things, DataError when the data is not what the run was begun with, NasflowError when
+    what was written does not compute what was scored.
     """
     refuse_links(run)  # also with `out`: decoded data may be made again in the run
     place = run.export if out is None else out
     check_place(place)
-    config = load_experiment(run.resolved_config, (), load_plugins)
+    config = experiment_of(run)
     if config.table is not None:
         raise ConfigError(
             f"{run.root} searched a table of results: nothing was trained, so there is no network to export; see "

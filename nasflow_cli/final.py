@@ -15,8 +15,6 @@ import torch
 
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, NoValidTrialError, RunDirectoryError
-from nasflow_cli.core.experiment_file import load_experiment
-from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.execute import make_executor
@@ -30,8 +28,8 @@ from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import final as _final
-from nasflow_cli.train.data import select
 from nasflow_cli.train.final import FinalAssignment
+from nasflow_cli.train.run_data import experiment_of, selection_of
 from nasflow_cli.train.worker_data import shared_by, store_data, worker_setup
 
 REGISTERED = (_final,)
@@ -79,9 +77,9 @@ def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: in
     """Decide what to train: by default the best trial, for the search's largest budget. Reads only.
 
     Raises ConfigError for a run that trains nothing itself or has no such trial, NoValidTrialError when no trial has
-    a score, MissingError or DataError when its data cannot be read any more.
+    a score, MissingError or DataError when its data cannot be read any more or is not what it was.
     """
-    config = load_experiment(run.resolved_config, (), load_plugins)
+    config = experiment_of(run)
     if config.table is not None:
         raise ConfigError(
             f"{run.root} searched a table of results, so there is no data to train on; see `nasflow show` for the best "
@@ -92,7 +90,7 @@ def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: in
             f"{run.root} was evaluated by {config.evaluator_name!r}; final training is that of the evaluator 'train'"
         )
     chosen = _chosen(run, history_of(read_events(run.journal), run.journal), trial)
-    num_train, num_validation, _ = select(config.data_section).sizes
+    num_train, num_validation, _ = selection_of(config, run).sizes
     return Plan(
         config=config,
         trial=chosen,

@@ -44,6 +44,8 @@ def train(  # noqa: PLR0913, PLR0917 - one argument an option
         f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {plan.epochs} epochs on "
         f"{plan.num_train} examples, validation included; {seeds} seed{'s' if seeds != 1 else ''}"
     )
+    if plan.config.data_section.hub.revision is not None:
+        say(f"data: {plan.config.data_section.path} at commit {plan.config.data_section.hub.revision}")
     stop, began = Stop(), time.monotonic()
     with heeded(stop):
         trained = final.train(

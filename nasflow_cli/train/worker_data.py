@@ -23,6 +23,7 @@ from nasflow_cli.train.data.limit import memory_limit
 from nasflow_cli.train.data.load import decode
 from nasflow_cli.train.data.store import DamagedDataError, open_stored
 from nasflow_cli.train.feed import Feed, Images, Normalise
+from nasflow_cli.train.run_data import selection_of
 from nasflow_cli.train.streamed import Loader, Streamed, died, num_loaders
 
 T = TypeVar("T")
@@ -138,8 +139,11 @@ def store_data(config: ExperimentConfig, run: RunDirectory) -> Outline | None:
 
 
 def open_splits(config: ExperimentConfig, run: RunDirectory) -> Splits:
-    """The splits of a run: in memory, or mapped from the run's file where memory does not hold them."""
-    selection = select(config.data_section)
+    """The splits of a run: in memory, or mapped from the run's file where memory does not hold them.
+
+    Raises what `selection_of` does.
+    """
+    selection = selection_of(config, run)
     if outline(selection).num_bytes <= memory_limit(config.executor):
         return decode(selection, Memory())
     return open_stored(run.data, selection)[0]
