@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from made_pictures import made, pictures
 
 from nasflow_cli.core.data_config import DataConfig, HubConfig
 from nasflow_cli.core.errors import ConfigError, MissingError
-from nasflow_cli.train.data import load_splits, outline, select
+from nasflow_cli.train.data import hub_client, load_splits, outline, select
 
 pytest.importorskip("datasets", reason="the extra `hub` is not installed")
 NOBODY = "http://127.0.0.1:9"
@@ -84,6 +85,23 @@ def test_what_the_hub_refuses_is_one_message_after_one_request(
     assert said in message
     assert "\n" not in message
     assert [each for each in hub.asked if NAME in each] == [f"GET /api/datasets/{NAME}/revision/v1"]
+
+
+def test_a_hub_that_is_silent_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_client, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(
+        "huggingface_hub.utils._detect_agent._registry", {}, raising=False
+    )  # else that is asked for too
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use_only(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, monkeypatch)
+
+        message = refused(MissingError, "hub", Path(NAME))
+
+        silent.accept()[0].close()
+        silent.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert "the hub cannot be reached (ConnectionError: ReadTimeout" in message
 
 
 @pytest.mark.usefixtures("hub")
