@@ -8,7 +8,8 @@ preferred for its test score.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -111,39 +112,32 @@ def _chosen(run: RunDirectory, history: History, number: int | None) -> Trial:
     return history.trials[number]
 
 
-def train(
+@contextmanager
+def open_training(
     run: RunDirectory,
     plan: Plan,
     tell: Callable[[str], None],
     stop: Stop,
     out_of_time: Callable[[], bool] = lambda: False,
-) -> Trained:
-    """Train every seed that has no result yet; `tell` hears of each that ends. Stops early when `stop` says so.
+) -> Iterator[Training]:
+    """Lock a run and make the training of what has no result yet live; workers end with the block.
 
-    Raises RunDirectoryError when the run is locked, a result is damaged, or a worker could not write.
+    `tell` hears of each seed that ends. Data that memory does not hold is decoded here, before a signal is only a
+    wish: a search does the same. Raises RunDirectoryError when the run is locked or a result is damaged.
     """
     refuse_links(run)
-    with RunLock(run.lock):
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(run.lock))
         known = ((number, _known(run, plan, number)) for number in range(plan.num_seeds))
         done = {number: result for number, result in known if result is not None}
         for number, result in done.items():
             tell(f"seed {number}: {described(result)} (known already)")
-        live = _Live(run=run, plan=plan, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
-        waiting = [number for number in range(plan.num_seeds) if number not in done]
-        if waiting:
+        executor = None
+        if len(done) < plan.num_seeds:
             slots = _slots(plan)
             store_data(shared_by(plan.config, len(slots)), run)
-            with _executor(run, plan, slots) as executor:
-                live.work(executor, waiting)
-    results = tuple(live.done[number] for number in sorted(live.done))
-    return Trained(
-        plan=plan,
-        training=FinalTraining(trial=plan.trial.number, key=plan.trial.key, epochs=plan.epochs, results=results)
-        if results
-        else None,
-        failed=live.failed,
-        missing=tuple(n for n in range(plan.num_seeds) if n not in live.done and n not in live.failed),
-    )
+            executor = stack.enter_context(_executor(run, plan, slots))
+        yield Training(run=run, plan=plan, executor=executor, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
 
 
 def described(result: FinalResult) -> str:
@@ -183,20 +177,36 @@ def _executor(run: RunDirectory, plan: Plan, slots: Sequence[Slot]) -> Executor:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Live:
-    """A final training under way. `done` and `failed` are by seed."""
+class Training:
+    """A final training under way. `done` and `failed` are by seed; without an `executor` all are done."""
 
     run: RunDirectory
     plan: Plan
+    executor: Executor | None
     tell: Callable[[str], None]
     stop: Stop
     out_of_time: Callable[[], bool]
     done: dict[int, FinalResult]
     failed: dict[int, str] = field(default_factory=dict)
 
-    def work(self, executor: Executor, waiting: Sequence[int]) -> None:
-        """Train the waiting seeds until all have ended or a stop is wished for."""
-        queue = list(waiting)
+    def work(self) -> Trained:
+        """Train every seed that has no result yet, until all have ended or `stop` says so.
+
+        Raises RunDirectoryError when a worker could not write.
+        """
+        if self.executor is not None:
+            self._work(self.executor, [number for number in range(self.plan.num_seeds) if number not in self.done])
+        plan, results = self.plan, tuple(self.done[number] for number in sorted(self.done))
+        return Trained(
+            plan=plan,
+            training=FinalTraining(trial=plan.trial.number, key=plan.trial.key, epochs=plan.epochs, results=results)
+            if results
+            else None,
+            failed=self.failed,
+            missing=tuple(n for n in range(plan.num_seeds) if n not in self.done and n not in self.failed),
+        )
+
+    def _work(self, executor: Executor, queue: list[int]) -> None:
         while True:
             while queue and self.stop.why is None and len(executor.running) < executor.slots:
                 self._submit(executor, queue.pop(0))

@@ -250,7 +250,9 @@ def finally_trained(trained_run: RunDirectory, tmp_path_factory: pytest.TempPath
     root = tmp_path_factory.mktemp("final") / "run"
     shutil.copytree(trained_run.root, root)
     (root / "config.resolved.yaml").write_text((root / "config.resolved.yaml").read_text().replace("local", "inline"))
-    trained = final.train(RunDirectory(root), final.plan(RunDirectory(root), 1, 3, 2), lambda _: None, Stop())
+    plan = final.plan(RunDirectory(root), 1, 3, 2)
+    with final.open_training(RunDirectory(root), plan, lambda _: None, Stop()) as training:
+        trained = training.work()
     assert trained.finished
     return RunDirectory(root)
 
