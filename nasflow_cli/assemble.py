@@ -26,6 +26,7 @@ import nasflow_cli.train.data
 import nasflow_cli.train.table
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.data_record import DataRecord
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.core.experiment_file import load_experiment
@@ -80,6 +81,11 @@ class Experiment:
     cost_range: tuple[Cost, Cost] | None = None
     with_row: float | None = None
 
+    @property
+    def pinned(self) -> ExperimentConfig:
+        """The experiment with its data at the commit that was looked at, where it lies on a hub."""
+        return self.config.at_revision(None if self.data is None else self.data.record.revision)
+
     def is_feasible(self, graph: NetworkGraph) -> bool:
         """Whether a graph is a member that satisfies every constraint."""
         return graph.fault is None and not (self.constraints and self.constraints.violations(graph))
@@ -90,8 +96,11 @@ def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
     return load_experiment(path, overrides, load_plugins, table_mistakes)
 
 
-def check(config: ExperimentConfig) -> Experiment:
-    """Check all that can be checked short of training. Raises ConfigError, DataError or MissingError."""
+def check(config: ExperimentConfig, known: DataRecord | None = None) -> Experiment:
+    """Check all that can be checked short of training. Raises ConfigError, DataError or MissingError.
+
+    `known` is what a run that goes on was begun on: data on a hub is looked at as it was then.
+    """
     space = SearchSpace(config.space, operation_facts())
     if not space.searched:
         raise ConfigError("space: there is nothing to search in either half; give one of its domains two values")
@@ -103,7 +112,7 @@ def check(config: ExperimentConfig) -> Experiment:
         )
     if config.executor.kind == "ray":
         require_ray(starts=config.executor.cluster is None)
-    data = None if config.data is None else look_at_data(config)
+    data = None if config.data is None else look_at_data(config.at_revision(None if known is None else known.revision))
     table = None if config.table is None else Table.read(config.table)
     constraints = _constraints(config, data)
     members = _feasible(config, space, constraints)
@@ -150,7 +159,7 @@ def _with_stored_data(experiment: Experiment, run: RunDirectory) -> Experiment:
     """
     if experiment.data is None or not experiment.data.is_streamed:
         return experiment
-    known = store_data(shared_by(experiment.config, len(slots(experiment.config))), run)
+    known = store_data(shared_by(experiment.pinned, len(slots(experiment.config))), run)
     if known is None or known.input_shape == experiment.data.input_shape:
         return experiment
     return replace(experiment, data=known, constraints=_constraints(experiment.config, known))
@@ -315,7 +324,7 @@ def open_search(
     """Lock a run, read its journal and make everything live; workers end with the block.
 
     Raises RunDirectoryError when the run is locked or damaged or a link leads out of it, ConfigError when it belongs to
-    another experiment, MissingError when its executor is not there.
+    another experiment, DataError when it was begun on other data, MissingError when its executor is not there.
     """
     config = experiment.config
     torch.set_num_threads(1)  # the predictor must not depend on how many cores there are, nor take them from children
@@ -324,12 +333,15 @@ def open_search(
         stack.enter_context(RunLock(run.lock))
         journal, events = Journal.resume(run.journal)
         stack.enter_context(journal)
-        _check_identity(config, run, events)
+        _check_identity(experiment, run, events)
         _keep(run, _absolute(config))
         experiment = _with_stored_data(experiment, run)
         if not events:
             header = JournalHeader(
-                nasflow_version=nasflow_cli.__version__, config_sha256=config.identity(), started=time.time()
+                nasflow_version=nasflow_cli.__version__,
+                config_sha256=config.identity(),
+                started=time.time(),
+                data=None if experiment.data is None else experiment.data.record,
             )
             journal.append(header.to_json())
         history = history_of(events, run.journal)
@@ -338,7 +350,7 @@ def open_search(
         yield Search(
             run=run,
             optimizer=make_optimizer(experiment),
-            executor=stack.enter_context(make_executor(config, run)),
+            executor=stack.enter_context(make_executor(experiment.pinned, run)),
             journal=journal,
             history=history,
             observer=observer,
@@ -361,10 +373,14 @@ def _keep(run: RunDirectory, config: ExperimentConfig) -> None:
         write_whole(run.resolved_config, text)
 
 
-def _check_identity(config: ExperimentConfig, run: RunDirectory, events: list[dict[str, Any]]) -> None:
+def _check_identity(experiment: Experiment, run: RunDirectory, events: list[dict[str, Any]]) -> None:
     header = header_of(events, run.journal)
-    if header is not None and header.config_sha256 != config.identity():
+    if header is None:
+        return
+    if header.config_sha256 != experiment.config.identity():
         raise ConfigError(
             f"{run.root} belongs to another experiment (its configuration differs from this one); "
             "resume it with `nasflow resume`, or name a new directory with --run-dir"
         )
+    if header.data is not None and experiment.data is not None:
+        header.data.check_same(experiment.data.record)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
@@ -24,14 +23,12 @@ from nasflow_cli import __version__
 from nasflow_cli import execute as _execute
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
-from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
-from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.space import SearchSpace
-from nasflow_cli.core.trial import Trial, mean_of, spread_of
+from nasflow_cli.core.trial import History, Trial, mean_of, spread_of
 from nasflow_cli.nets.builder import Network, build
 from nasflow_cli.nets.cost import cost
-from nasflow_cli.nets.fresh_process import batched_logits, logits_in_fresh_process
+from nasflow_cli.nets.fresh_process import compare, differs, in_fresh_process
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.nets.source import InputFacts, network_source, state_names
 from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
@@ -43,10 +40,11 @@ from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child as _child
 from nasflow_cli.train import table as _table
-from nasflow_cli.train.data import Labelled, Splits
-from nasflow_cli.train.feed import Normalise
+from nasflow_cli.train.data import Splits
+from nasflow_cli.train.feed import Feed, Normalise
+from nasflow_cli.train.run_data import experiment_of
 from nasflow_cli.train.winner import final_weights, searched_weights, trained_again
-from nasflow_cli.train.worker_data import open_splits
+from nasflow_cli.train.worker_data import ScoredData, use_scored
 
 REGISTERED = (_execute, _child, _table)
 """Imported for the names that they register: a run's configuration may use any of them."""
@@ -60,6 +58,9 @@ OTHER_ARITHMETIC = 0.005
 TRAINED_AGAIN = 0.03
 """The same of weights that were trained again: with another number of threads, or on a CPU that trains in another
 precision, they are others. That moves an accuracy by less than .01 on average (docs/benchmarks.md, "Schedules")."""
+
+BATCH_SIZE = 256
+"""Examples that are computed at a time."""
 
 TIMEOUT_S = 3600.0
 """How long the check in a fresh process may take."""
@@ -82,11 +83,16 @@ class Exportable:
     lineage: tuple[int, ...]
     graph: NetworkGraph
     weights: Mapping[str, Tensor]
-    splits: Splits
+    data: ScoredData
     config: ExperimentConfig
     same_arithmetic: bool = True
     trained_again: bool = False
     final: FinalTraining | None = None
+
+    @property
+    def splits(self) -> Splits:
+        """What the network was found on."""
+        return self.data.splits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,30 +128,46 @@ def export_best(
 
     The weights are those of its final training where there is one. When its checkpoint is lost, `tell` hears so and
     the trial is trained again on `device` (default: what a worker would use). Raises NoValidTrialError, ConfigError
-    for a place that holds other things, NasflowError when what was written does not compute what was scored.
+    for a place that holds other things, DataError when the data is not what the run was begun with, NasflowError when
+    what was written does not compute what was scored.
     """
     refuse_links(run)  # also with `out`: decoded data may be made again in the run
     place = run.export if out is None else out
     check_place(place)
-    config = load_experiment(run.resolved_config, (), load_plugins)
+    config = experiment_of(run)
     if config.table is not None:
         raise ConfigError(
             f"{run.root} searched a table of results: nothing was trained, so there is no network to export; see "
             "`nasflow show` for the best architecture, and train it with `evaluator: train`"
         )
     history = history_of(read_events(run.journal), run.journal)
-    best = history.leader()
-    if best is None:
+    if history.leader() is None:
         raise NoValidTrialError(
             f"{run.root}: no trial has a score, so there is nothing to export; see `nasflow status`"
         )
+
+    def act(data: ScoredData) -> Verified:
+        return export_network(_exportable(run, history, config, data, tell, device), place)
+
+    return use_scored(config, run, act, tell)
+
+
+def _exportable(
+    run: RunDirectory,
+    history: History,
+    config: ExperimentConfig,
+    data: ScoredData,
+    tell: Callable[[str], None],
+    device: torch.device | None,
+) -> Exportable:
+    best = history.leader()
+    assert best is not None  # noqa: S101 - its caller has looked
     trial, result = best.trial, best.result
-    splits = open_splits(config, run)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
     final, weights = final_weights(run, trial, tell)
     if weights is None:
         weights = searched_weights(run, trial, config, tell)
-    if weights is not None and not _fits(graph, splits, weights):
+    if weights is not None and not _fits(graph, data.splits, weights):
         tell(f"trial {trial.number}: its checkpoint is of another network")
         final = weights = None
     is_lost = weights is None
@@ -153,20 +175,19 @@ def export_best(
         tell(f"training trial {trial.number} again, {trial.budget} epochs from its own seed")
         weights = trained_again(config, trial, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     assert result.score is not None  # noqa: S101 - the best trial has one
-    export = Exportable(
+    return Exportable(
         trial=trial,
         score=result.score,
         scores=best.scores,
         lineage=history.lineage(trial),
         graph=graph,
         weights=weights,
-        splits=splits,
+        data=data,
         config=config,
         same_arithmetic=not (_used_gpu(run) if final is None else final.results[0].gpu),
         trained_again=is_lost,
         final=final,
     )
-    return export_network(export, place)
 
 
 def export_network(export: Exportable, out: Path, timeout_s: float = TIMEOUT_S) -> Verified:
@@ -218,44 +239,29 @@ def _fits(graph: NetworkGraph, splits: Splits, weights: Mapping[str, Tensor]) ->
 
 def _check(export: Exportable, network: Network, directory: ExportDirectory, timeout_s: float) -> _Measured:
     """Compare what the files compute with what the network computes here, and both with the journal."""
-    splits: dict[str, Labelled] = {"validation": export.splits.validation, "test": export.splits.test}
-    images = {name: torch.from_numpy(np.require(split.images, requirements="W")) for name, split in splits.items()}
-    theirs = logits_in_fresh_process(directory.source, images, timeout_s)
-    normalise = Normalise(export.splits, torch.device("cpu"))
-    accuracies: dict[str, float] = {}
-    largest = 0.0
-    for name, split in splits.items():
-        ours = batched_logits(torch.nn.Sequential(normalise, network), images[name])
-        largest = max(largest, _difference(name, ours, theirs[name]))
-        right_here, right_there = (_num_right(logits, split) for logits in (ours, theirs[name]))
-        if abs(right_here - right_there) > 1:
-            raise _differs(f"{right_there} {name} examples of {len(split)} are classified rightly, not {right_here}")
-        accuracies[name] = right_there / len(split)
+    here = torch.nn.Sequential(Normalise(export.splits, torch.device("cpu")), network).eval()
+    with in_fresh_process(directory.source, timeout_s) as there:
+        compared = {name: compare(name, _pairs(feed), here, there) for name, feed in export.data.feeds.items()}
+    for name, each in compared.items():
+        allowed = TOLERANCE * max(1.0, each.largest)
+        if not each.difference <= allowed:  # also when it is NaN
+            raise differs(f"a logit of the {name} examples differs by {each.difference:.3g} (allowed: {allowed:.3g})")
+        if abs(each.right_here - each.right_there) > 1:
+            raise differs(
+                f"{each.right_there} {name} examples of {each.num} are classified rightly, not {each.right_here}"
+            )
+    accuracies = {name: each.right_there / each.num for name, each in compared.items()}
     _compare_with_score(export, accuracies)
     return _Measured(
-        max_abs_difference=largest, accuracies=accuracies, num_images=sum(len(split) for split in splits.values())
+        max_abs_difference=max(each.difference for each in compared.values()),
+        accuracies=accuracies,
+        num_images=sum(each.num for each in compared.values()),
     )
 
 
-def _difference(name: str, ours: Tensor, theirs: Tensor) -> float:
-    if theirs.shape != ours.shape:
-        raise _differs(f"logits of the {name} examples are {tuple(theirs.shape)}, not {tuple(ours.shape)}")
-    difference = float((ours - theirs).abs().max())
-    allowed = TOLERANCE * max(1.0, float(ours.abs().max()))
-    if not difference <= allowed:  # also when it is NaN
-        raise _differs(f"a logit of the {name} examples differs by {difference:.3g} (allowed: {allowed:.3g})")
-    return difference
-
-
-def _num_right(logits: Tensor, split: Labelled) -> int:
-    return int((logits.argmax(1) == torch.from_numpy(split.labels)).sum())
-
-
-def _differs(what: str) -> NasflowError:
-    return NasflowError(
-        f"the exported files do not compute what the trained network computes: {what}; nothing was kept. A plug-in's "
-        "module whose attributes are not what it was constructed with is the usual cause"
-    )
+def _pairs(feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches and their labels."""
+    return zip(feed.in_turn(BATCH_SIZE), torch.split(feed.labels, BATCH_SIZE), strict=True)
 
 
 def _compare_with_score(export: Exportable, accuracies: Mapping[str, float]) -> None:

@@ -8,15 +8,14 @@ preferred for its test score.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, NoValidTrialError, RunDirectoryError
-from nasflow_cli.core.experiment_file import load_experiment
-from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.execute import make_executor
@@ -30,8 +29,8 @@ from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import final as _final
-from nasflow_cli.train.data import select
 from nasflow_cli.train.final import FinalAssignment
+from nasflow_cli.train.run_data import experiment_of, selection_of
 from nasflow_cli.train.worker_data import shared_by, store_data, worker_setup
 
 REGISTERED = (_final,)
@@ -79,9 +78,9 @@ def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: in
     """Decide what to train: by default the best trial, for the search's largest budget. Reads only.
 
     Raises ConfigError for a run that trains nothing itself or has no such trial, NoValidTrialError when no trial has
-    a score, MissingError or DataError when its data cannot be read any more.
+    a score, MissingError or DataError when its data cannot be read any more or is not what it was.
     """
-    config = load_experiment(run.resolved_config, (), load_plugins)
+    config = experiment_of(run)
     if config.table is not None:
         raise ConfigError(
             f"{run.root} searched a table of results, so there is no data to train on; see `nasflow show` for the best "
@@ -92,7 +91,7 @@ def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: in
             f"{run.root} was evaluated by {config.evaluator_name!r}; final training is that of the evaluator 'train'"
         )
     chosen = _chosen(run, history_of(read_events(run.journal), run.journal), trial)
-    num_train, num_validation, _ = select(config.data_section).sizes
+    num_train, num_validation, _ = selection_of(config, run).sizes
     return Plan(
         config=config,
         trial=chosen,
@@ -113,39 +112,32 @@ def _chosen(run: RunDirectory, history: History, number: int | None) -> Trial:
     return history.trials[number]
 
 
-def train(
+@contextmanager
+def open_training(
     run: RunDirectory,
     plan: Plan,
     tell: Callable[[str], None],
     stop: Stop,
     out_of_time: Callable[[], bool] = lambda: False,
-) -> Trained:
-    """Train every seed that has no result yet; `tell` hears of each that ends. Stops early when `stop` says so.
+) -> Iterator[Training]:
+    """Lock a run and make the training of what has no result yet live; workers end with the block.
 
-    Raises RunDirectoryError when the run is locked, a result is damaged, or a worker could not write.
+    `tell` hears of each seed that ends. Data that memory does not hold is decoded here, before a signal is only a
+    wish: a search does the same. Raises RunDirectoryError when the run is locked or a result is damaged.
     """
     refuse_links(run)
-    with RunLock(run.lock):
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(run.lock))
         known = ((number, _known(run, plan, number)) for number in range(plan.num_seeds))
         done = {number: result for number, result in known if result is not None}
         for number, result in done.items():
             tell(f"seed {number}: {described(result)} (known already)")
-        live = _Live(run=run, plan=plan, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
-        waiting = [number for number in range(plan.num_seeds) if number not in done]
-        if waiting:
+        executor = None
+        if len(done) < plan.num_seeds:
             slots = _slots(plan)
             store_data(shared_by(plan.config, len(slots)), run)
-            with _executor(run, plan, slots) as executor:
-                live.work(executor, waiting)
-    results = tuple(live.done[number] for number in sorted(live.done))
-    return Trained(
-        plan=plan,
-        training=FinalTraining(trial=plan.trial.number, key=plan.trial.key, epochs=plan.epochs, results=results)
-        if results
-        else None,
-        failed=live.failed,
-        missing=tuple(n for n in range(plan.num_seeds) if n not in live.done and n not in live.failed),
-    )
+            executor = stack.enter_context(_executor(run, plan, slots))
+        yield Training(run=run, plan=plan, executor=executor, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
 
 
 def described(result: FinalResult) -> str:
@@ -185,20 +177,36 @@ def _executor(run: RunDirectory, plan: Plan, slots: Sequence[Slot]) -> Executor:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Live:
-    """A final training under way. `done` and `failed` are by seed."""
+class Training:
+    """A final training under way. `done` and `failed` are by seed; without an `executor` all are done."""
 
     run: RunDirectory
     plan: Plan
+    executor: Executor | None
     tell: Callable[[str], None]
     stop: Stop
     out_of_time: Callable[[], bool]
     done: dict[int, FinalResult]
     failed: dict[int, str] = field(default_factory=dict)
 
-    def work(self, executor: Executor, waiting: Sequence[int]) -> None:
-        """Train the waiting seeds until all have ended or a stop is wished for."""
-        queue = list(waiting)
+    def work(self) -> Trained:
+        """Train every seed that has no result yet, until all have ended or `stop` says so.
+
+        Raises RunDirectoryError when a worker could not write.
+        """
+        if self.executor is not None:
+            self._work(self.executor, [number for number in range(self.plan.num_seeds) if number not in self.done])
+        plan, results = self.plan, tuple(self.done[number] for number in sorted(self.done))
+        return Trained(
+            plan=plan,
+            training=FinalTraining(trial=plan.trial.number, key=plan.trial.key, epochs=plan.epochs, results=results)
+            if results
+            else None,
+            failed=self.failed,
+            missing=tuple(n for n in range(plan.num_seeds) if n not in self.done and n not in self.failed),
+        )
+
+    def _work(self, executor: Executor, queue: list[int]) -> None:
         while True:
             while queue and self.stop.why is None and len(executor.running) < executor.slots:
                 self._submit(executor, queue.pop(0))

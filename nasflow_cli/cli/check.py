@@ -96,6 +96,7 @@ def _data(experiment: Experiment) -> dict[str, Any] | None:
         "train": data.num_train,
         "validation": data.num_validation,
         "test": data.num_test,
+        "revision": data.record.revision,
         "bytes": data.num_bytes,
         "streamed": data.is_streamed,
     }
@@ -166,6 +167,8 @@ def _source_text(plan: dict[str, Any]) -> list[str]:
             f"  data      {data['source']}, {input_shape(data['shape'])}, {data['classes']} classes; "
             f"{data['train']} train, {data['validation']} validation, {data['test']} test (never seen by the search)"
         )
+    if data and data["revision"]:
+        lines.append(f"            commit {data['revision']}")
     if data and data["streamed"]:
         lines.append(f"            streamed: {count(data['bytes'])}B decoded, written to the run directory first")
     if table:

@@ -14,7 +14,7 @@ from nasflow_cli.cli.text import count, duration, final_summary, network, table
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.store.final_results import final_trainings
-from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.journal import header_of, history_of, read_events
 from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
 from nasflow_cli.store.lock import holder
 from nasflow_cli.store.run_directory import RunDirectory, open_run
@@ -76,6 +76,7 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
     writer, best = holder(directory.lock), history.leader()
     finished = bool(events) and events[-1]["event"] == "finished"
     last = history.trials[-1] if history.trials else None
+    header = header_of(events, directory.journal)
     measured = [t.proposal.correlation for t in history.trials if t.proposal.correlation is not None]
     state = "running" if writer else "finished" if finished else "stopped"
     return {
@@ -84,6 +85,7 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
         "state": state,
         "writer": str(writer) if writer else None,
         "reason": events[-1].get("reason") if finished else None,
+        "data": header.data.to_json() if header is not None and header.data is not None else None,
         "trials": {
             "planned": _planned(directory),
             "asked": len(history.trials),
@@ -131,6 +133,10 @@ def _trial_json(trial: Trial, result: Result | None) -> dict[str, Any]:
     return {**trial.to_json(), "result": result.to_json() if result else None}
 
 
+def _data_lines(data: dict[str, Any] | None) -> list[str]:
+    return [] if data is None or data["revision"] is None else [f"data      commit {data['revision']} of the hub's"]
+
+
 def _status_text(facts: dict[str, Any]) -> str:
     trials, best = facts["trials"], facts["best"]
     state = facts["state"] + (f" ({facts['writer'] or facts['reason']})" if facts["writer"] or facts["reason"] else "")
@@ -138,6 +144,7 @@ def _status_text(facts: dict[str, Any]) -> str:
     lines = [
         f"run       {facts['run']}",
         f"state     {state}",
+        *_data_lines(facts["data"]),
         f"trials    {trials['scored'] + trials['failed']}{planned} ended, {trials['failed']} failed, "
         f"{len(trials['pending'])} {'running' if facts['state'] == 'running' else 'unfinished'}",
         f"paid      {facts['epochs']} epochs ({facts['epochs_from_scratch']} if each rung began anew), "

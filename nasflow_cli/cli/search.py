@@ -31,12 +31,14 @@ def search(
 ) -> None:
     """Search, from YAML to leaderboard. The run directory is the last line on stdout."""
     from nasflow_cli import assemble  # noqa: PLC0415  (torch)
+    from nasflow_cli.store.run_directory import RunDirectory  # noqa: PLC0415
 
     say(f"reading {config}")
     experiment_config = assemble.load(config, overrides or [])
     if run_dir is not None and not run_dir.parent.is_dir():
         raise ConfigError(f"--run-dir {run_dir}: the folder {run_dir.parent} does not exist; make it first")
-    _run(experiment_config, lambda experiment: assemble.new_run(experiment, config, run_dir))
+    known = None if run_dir is None else RunDirectory(run_dir)
+    _run(experiment_config, known, lambda experiment: assemble.new_run(experiment, config, run_dir))
 
 
 def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: SetOption = None) -> None:
@@ -50,18 +52,21 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
         emit(directory.root)
         return
     say(f"resuming {directory.root}")
-    _run(assemble.load(directory.resolved_config, overrides or []), lambda _: directory)
+    _run(assemble.load(directory.resolved_config, overrides or []), directory, lambda _: directory)
 
 
-def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDirectory]) -> None:
+def _run(
+    config: ExperimentConfig, known: RunDirectory | None, directory_for: Callable[[Experiment], RunDirectory]
+) -> None:
     from nasflow_cli import assemble  # noqa: PLC0415
     from nasflow_cli.cli.progress import progress  # noqa: PLC0415
     from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
     from nasflow_cli.search import Stop  # noqa: PLC0415
+    from nasflow_cli.store.journal import recorded_data  # noqa: PLC0415
 
     # What the imports left is looked through by every full collection, and a long journal causes many.
     gc.freeze()
-    experiment = assemble.check(config)
+    experiment = assemble.check(config, None if known is None else recorded_data(known.journal))
     run = directory_for(experiment)
     stop = Stop()
     with (
@@ -75,6 +80,8 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
         where = f": {', '.join(names)}" if names else f" on the Ray cluster {config.executor.cluster}"
         shown.note(f"run directory: {run.root}")
         shown.note(f"{num_workers} worker{'s' if num_workers != 1 else ''}{where}")
+        if experiment.data is not None and experiment.data.record.revision is not None:
+            shown.note(f"data: {config.data_section.path} at commit {experiment.data.record.revision}")
         if told:
             shown.note(f"going on after {told} finished trials")
         ending = live.work()

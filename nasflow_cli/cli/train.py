@@ -44,11 +44,15 @@ def train(  # noqa: PLR0913, PLR0917 - one argument an option
         f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {plan.epochs} epochs on "
         f"{plan.num_train} examples, validation included; {seeds} seed{'s' if seeds != 1 else ''}"
     )
+    if plan.config.data_section.hub.revision is not None:
+        say(f"data: {plan.config.data_section.path} at commit {plan.config.data_section.hub.revision}")
     stop, began = Stop(), time.monotonic()
-    with heeded(stop):
-        trained = final.train(
-            directory, plan, say, stop, lambda: time_limit is not None and time.monotonic() - began >= time_limit
-        )
+
+    def out_of_time() -> bool:
+        return time_limit is not None and time.monotonic() - began >= time_limit
+
+    with final.open_training(directory, plan, say, stop, out_of_time) as training, heeded(stop):
+        trained = training.work()
     if trained.training is None and trained.finished:
         raise NoValidTrialError(_all_failed(directory, trained))
     emit(_document(directory, trained) if as_json else _text(trained))

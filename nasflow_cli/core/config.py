@@ -169,6 +169,16 @@ class ExperimentConfig(Section):
             evaluator = evaluator.model_copy(update={"path": place(evaluator.path)})
         return self.model_copy(update={"data": data, "evaluator": evaluator})
 
+    def at_revision(self, revision: str | None) -> ExperimentConfig:
+        """The experiment with its data read at this commit, as its workers are told; itself where there is none.
+
+        Not what a run is known by: that is what its user wrote, perhaps a name that means another commit by now.
+        """
+        if self.data is None or revision is None:
+            return self
+        hub = self.data.hub.model_copy(update={"revision": revision})
+        return self.model_copy(update={"data": self.data.model_copy(update={"hub": hub})})
+
     def to_yaml(self) -> str:
         """Return the experiment with every default written out."""
         return write_yaml(self.model_dump(mode="json"))

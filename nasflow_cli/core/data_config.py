@@ -38,7 +38,11 @@ class HubConfig(Section):
     """
 
     subset: str | None = Field(default=None, description="The configuration of the data set, where it has several.")
-    revision: str | None = Field(default=None, description="A branch, tag or commit on the hub; null: the newest.")
+    revision: str | None = Field(
+        default=None,
+        description="A branch, tag or commit on the hub; null: the newest. A run keeps the commit that this means when "
+        "it begins, also when it is resumed.",
+    )
     train: str | None = Field(default=None, description="The split that is trained on; null: `train`.")
     test: str | None = Field(default=None, description="The split that is tested on; null: `test`, if there is one.")
     image: str | None = Field(default=None, description="The column of images; null: the only one.")

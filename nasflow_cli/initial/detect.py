@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nasflow_cli.core.errors import DataError, MissingError
 from nasflow_cli.train.data.folder import SUFFIXES
-from nasflow_cli.train.data.hub import is_saved
+from nasflow_cli.train.data.hub_client import is_saved
 
 _FILES = {
     ".csv": "csv",

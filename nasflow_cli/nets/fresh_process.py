@@ -1,87 +1,198 @@
-"""Runs an exported network where nothing of nasflow is: a fresh, isolated Python process that gets files only.
+"""Runs an exported network where nothing of nasflow is: a fresh, isolated Python process that gets a file and examples.
 
 Refuses an answer from a process that imported nasflow, failed or took too long. The process ends with its parent.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nasflow_cli.core.errors import NasflowError
 
-BATCH_SIZE = 256
-
 _PROGRAM = """
-import importlib.util, os, sys, threading
+import importlib.util, json, os, queue, sys, threading
 
-# The parent holds the other end of standard input; when it dies, so do we.
-threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-source, images, answer, batch_size = sys.argv[1:]
+given, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)  # what a network prints is no answer
+batches = queue.Queue()
+
+def read():
+    # The parent holds the other end of standard input; when it dies, so do we.
+    while line := given.readline():
+        shape, kind, size = json.loads(line)
+        batches.put((shape, kind, body := given.read(size)))
+        if not shape:
+            return
+        if len(body) < size:
+            break
+    os._exit(1)
+
+threading.Thread(target=read, daemon=True).start()
+(source,) = sys.argv[1:]
 spec = importlib.util.spec_from_file_location("exported_network", source)
 module = sys.modules["exported_network"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 network = module.load()
 import torch
-from safetensors.torch import load_file, save_file
 with torch.inference_mode():
-    logits = {
-        name: torch.cat([network(batch).float() for batch in pixels.split(int(batch_size))])
-        for name, pixels in load_file(images).items()
-    }
+    while (batch := batches.get())[0]:
+        shape, kind, body = batch
+        logits = network(torch.frombuffer(bytearray(body), dtype=getattr(torch, kind)).view(shape)).float()
+        answers.write(json.dumps(list(logits.shape)).encode() + b"\\n" + logits.contiguous().numpy().tobytes())
+        answers.flush()
 nasflow = sorted(name for name in sys.modules if name.partition(".")[0] == "nasflow_cli")
 if nasflow:
     sys.exit(f"the exported network needs nasflow: it imported {', '.join(nasflow)}")
-save_file(logits, answer)
 """
 
+Logits = Callable[[Tensor], Tensor]
+"""The logits, float32 (n, classes), of a batch: uint8 (n, channels, height, width), or float32 (n, features)."""
 
-def logits_in_fresh_process(source: Path, images: Mapping[str, Tensor], timeout_s: float) -> dict[str, Tensor]:
-    """Load the network that `source` describes, beside its weights, and return its logits, float32 (n, classes).
 
-    `images` are by the name of their split: uint8 (n, channels, height, width), or vectors, float32 (n, features).
-    Writes nothing beside the source. Raises NasflowError, with the process's last words, when it fails.
+@contextmanager
+def in_fresh_process(source: Path, timeout_s: float) -> Iterator[Logits]:
+    """Load the network that `source` describes, beside its weights, and yield what computes its logits there.
+
+    A batch at a time passes through pipes; nothing is written beside the source. Raises NasflowError, with the
+    process's last words, when it fails, has not ended after so many seconds, or has imported nasflow.
     """
     with tempfile.TemporaryDirectory(prefix="nasflow-") as folder:
-        given, answer, words = (Path(folder) / name for name in ("images", "logits", "stderr"))
-        save_file({name: pixels.contiguous() for name, pixels in images.items()}, given)
+        words = Path(folder) / "stderr"
         # -I: no PYTHONPATH, no working directory, no user packages; -B: no __pycache__ in the export.
-        command = [sys.executable, "-I", "-B", "-c", _PROGRAM]
-        command += [str(source.absolute()), str(given), str(answer), str(BATCH_SIZE)]
+        command = [sys.executable, "-I", "-B", "-c", _PROGRAM, str(source.absolute())]
         with words.open("wb") as stderr:
             process = subprocess.Popen(  # noqa: S603 - our own program, no shell
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr, cwd=folder
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=folder
             )
-            try:
-                code = process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
+        asked, late = _Asked(process), threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s, end)
+        timer.start()
+        try:
+            yield asked.logits
+            asked.end()
+        except _EndedError as error:
+            if late.is_set():
                 raise NasflowError(
                     f"{source.name} was checked in a process of its own, which did not end within {timeout_s:g} s; "
                     "see whether the machine is busy, then export again"
                 ) from None
-            finally:
-                process.kill()
-                process.wait()
-                if process.stdin is not None:
-                    process.stdin.close()
-        if code != 0:
-            raise NasflowError(_failed(source, code, words.read_text(encoding="utf-8", errors="replace")))
-        return load_file(answer)
+            said = words.read_text(encoding="utf-8", errors="replace")
+            raise NasflowError(_failed(source, error.code, said)) from None
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+            asked.close()
 
 
-def batched_logits(network: torch.nn.Module, images: Tensor) -> Tensor:
-    """The logits of a network in this process, in the same batches as in the other one."""
-    network.eval()
-    with torch.inference_mode():
-        starts = range(0, len(images), BATCH_SIZE)
-        return torch.cat([network(images[start : start + BATCH_SIZE]).float() for start in starts])
+@dataclass(slots=True, kw_only=True)
+class Compared:
+    """Two computations of a split, batch by batch: the largest logit and difference, and how many are right in each."""
+
+    num: int = 0
+    largest: float = 0.0
+    difference: float = 0.0
+    right_here: int = 0
+    right_there: int = 0
+
+
+def compare(name: str, batches: Iterable[tuple[Tensor, Tensor]], here: Logits, there: Logits) -> Compared:
+    """Compute batches of examples with their labels twice; `name` is for the message.
+
+    Raises NasflowError when the logits have not the same shape.
+    """
+    found = Compared()
+    for examples, labels in batches:
+        with torch.inference_mode():
+            ours = here(examples.contiguous()).float()
+        theirs = there(examples)
+        if theirs.shape != ours.shape:
+            raise differs(f"logits of the {name} examples are {tuple(theirs.shape)}, not {tuple(ours.shape)}")
+        found.num += len(labels)
+        found.largest = _larger(found.largest, float(ours.abs().max()))
+        found.difference = _larger(found.difference, float((ours - theirs).abs().max()))
+        found.right_here += int((ours.argmax(1) == labels).sum())
+        found.right_there += int((theirs.argmax(1) == labels).sum())
+    return found
+
+
+def _larger(one: float, other: float) -> float:
+    """The larger of two; NaN where one is."""
+    return one if one > other or math.isnan(one) else other
+
+
+def differs(what: str) -> NasflowError:
+    """The error that says so."""
+    return NasflowError(
+        f"the exported files do not compute what the trained network computes: {what}; nothing was kept. A plug-in's "
+        "module whose attributes are not what it was constructed with is the usual cause"
+    )
+
+
+class _EndedError(Exception):
+    """The process ended before its answer, or badly."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Asked:
+    """The process's ends of the pipes. A question is a line of JSON and bytes, and so is an answer."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None  # noqa: S101 - they are pipes
+        assert process.stdout is not None  # noqa: S101
+        self._process, self._questions, self._answers = process, process.stdin, process.stdout
+
+    def logits(self, examples: Tensor) -> Tensor:
+        """Raises _EndedError."""
+        body = examples.contiguous().numpy().tobytes()
+        self._ask([list(examples.shape), str(examples.dtype).removeprefix("torch."), len(body)], body)
+        line = self._answers.readline()
+        shape = json.loads(line) if line.endswith(b"\n") else [0]
+        logits = torch.empty(shape, dtype=torch.float32)
+        answer = self._answers.read(logits.nbytes)
+        if not answer or len(answer) < logits.nbytes:
+            raise _EndedError(self._process.wait())
+        return torch.frombuffer(bytearray(answer), dtype=torch.float32).view(shape)
+
+    def end(self) -> None:
+        """Say that nothing more is asked. Raises _EndedError when it then ends with an error."""
+        self._ask([[], "", 0], b"")
+        if (code := self._process.wait()) != 0:
+            raise _EndedError(code)
+
+    def close(self) -> None:
+        """Close the pipes; what was not read is dropped."""
+        self._answers.close()
+        with contextlib.suppress(OSError):  # something was still to be written
+            self._questions.close()
+
+    def _ask(self, question: list[object], body: bytes) -> None:
+        try:
+            self._questions.write(json.dumps(question).encode() + b"\n" + body)
+            self._questions.flush()
+        except BrokenPipeError:
+            raise _EndedError(self._process.wait()) from None
 
 
 def _failed(source: Path, code: int, words: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+from nasflow_cli.core.data_record import DataRecord
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.store.files import FILE_MODE, NO_ROOM, cannot_write, sync_directory
@@ -27,11 +28,15 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalHeader:
-    """The first line of a journal: who began it, for which experiment, and when (seconds since 1970, UTC)."""
+    """The first line of a journal: who began it, for which experiment, and when (seconds since 1970, UTC).
+
+    `data` is what it was begun on, None where scores are looked up and in the journals of before there was a record.
+    """
 
     nasflow_version: str
     config_sha256: str
     started: float
+    data: DataRecord | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -42,6 +47,7 @@ class JournalHeader:
             "nasflow_version": self.nasflow_version,
             "config_sha256": self.config_sha256,
             "started": self.started,
+            **({} if self.data is None else {"data": self.data.to_json()}),
         }
 
     @classmethod
@@ -62,8 +68,13 @@ class JournalHeader:
         version, config = value["nasflow_version"], value["config_sha256"]
         if not isinstance(version, str) or not isinstance(config, str):
             raise TypeError("nasflow_version and config_sha256 are texts")
+        data = value.get("data")
         return cls(
-            nasflow_version=version, config_sha256=config, started=float(value["started"]), schema_version=schema
+            nasflow_version=version,
+            config_sha256=config,
+            started=float(value["started"]),
+            data=None if data is None else DataRecord.from_json(data),
+            schema_version=schema,
         )
 
 
@@ -157,6 +168,22 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise RunDirectoryError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
     return _parse(data, path)
+
+
+def recorded_data(path: Path) -> DataRecord | None:
+    """What the run was begun on; None without a journal or a record. Reads the first line alone, and changes nothing.
+
+    Raises RunDirectoryError as `read_events` does.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
+    header = header_of(_parse(first, path), path)
+    return None if header is None else header.data
 
 
 def header_of(events: Iterable[Mapping[str, Any]], path: Path) -> JournalHeader | None:

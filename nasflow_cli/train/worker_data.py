@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import torch
 
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.execute.devices import usable_cores
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Labelled, Outline, Splits, outline, select
 from nasflow_cli.train.data.gather import Memory
 from nasflow_cli.train.data.limit import memory_limit
-from nasflow_cli.train.data.load import decode
+from nasflow_cli.train.data.load import Selection, decode
 from nasflow_cli.train.data.store import DamagedDataError, open_stored
 from nasflow_cli.train.feed import Feed, Images, Normalise
+from nasflow_cli.train.run_data import selection_of
 from nasflow_cli.train.streamed import Loader, Streamed, died, num_loaders
 
 T = TypeVar("T")
@@ -137,12 +139,56 @@ def store_data(config: ExperimentConfig, run: RunDirectory) -> Outline | None:
     return replace(about, input_shape=splits.input_shape, is_streamed=True)
 
 
-def open_splits(config: ExperimentConfig, run: RunDirectory) -> Splits:
-    """The splits of a run: in memory, or mapped from the run's file where memory does not hold them."""
-    selection = select(config.data_section)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredData:
+    """What a network of a run is scored on: its validation and test split, on the CPU, by name."""
+
+    splits: Splits
+    feeds: Mapping[str, Feed]
+
+
+def use_scored(
+    config: ExperimentConfig, run: RunDirectory, act: Callable[[ScoredData], T], tell: Callable[[str], None]
+) -> T:
+    """Return what `act` makes of the splits of a run: in memory, or read batch by batch where that does not hold them.
+
+    Once more where the run's file was damaged, which `tell` hears of. Raises what `selection_of` does, and
+    RunDirectoryError when the file is damaged again.
+    """
+    selection = selection_of(config, run)
     if outline(selection).num_bytes <= memory_limit(config.executor):
-        return decode(selection, Memory())
-    return open_stored(run.data, selection)[0]
+        splits = decode(selection, Memory())
+        named = {"validation": splits.validation, "test": splits.test}
+        return act(ScoredData(splits=splits, feeds={name: _uncopied(split) for name, split in named.items()}))
+    try:
+        return _use_stored(run, selection, act)
+    except DamagedDataError as error:
+        tell(f"{error}; the data is decoded again")
+    try:
+        return _use_stored(run, selection, act)
+    except DamagedDataError as error:
+        raise RunDirectoryError(f"{error}, once more; see whether the disk is sound") from error
+
+
+def _use_stored(run: RunDirectory, selection: Selection, act: Callable[[ScoredData], T]) -> T:
+    splits, stored = open_stored(run.data, selection)
+    loader = Loader(stored, torch.device("cpu"), processes=0)
+    first = len(splits.train)
+    feeds = {
+        "validation": Streamed(loader, first, [splits.validation]),
+        "test": Streamed(loader, first + len(splits.validation), [splits.test]),
+    }
+    try:
+        return act(ScoredData(splits=splits, feeds=feeds))
+    except DamagedDataError:
+        stored.discard()
+        raise
+    finally:
+        loader.close()
+
+
+def _uncopied(split: Labelled) -> Images:
+    return Images(images=torch.from_numpy(split.images), labels=torch.from_numpy(split.labels))
 
 
 def data_limit(executor: ExecutorConfig, device: torch.device) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "runs"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 from tiny import run, write_config
 

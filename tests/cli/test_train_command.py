@@ -20,6 +20,7 @@ from tiny import write_config
 
 from nasflow_cli import assemble
 from nasflow_cli import final as final_module
+from nasflow_cli.cli.app import _exit_on
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.interrupt import Interrupted
@@ -33,7 +34,7 @@ from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
-from nasflow_cli.train.data import Labelled, load_splits
+from nasflow_cli.train.data import Labelled, load_splits, store
 from nasflow_cli.train.feed import Images, Normalise
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
 from nasflow_cli.train.schedule import Schedule
@@ -275,7 +276,8 @@ def trained_by(handler: Handler, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     config = assemble.load(write_config(folder / "tiny.yaml"), [])
     plan = final_module.Plan(config=config, trial=trial, epochs=1, num_seeds=1, num_train=1)
     said: list[str] = []
-    final_module.train(RunDirectory(folder / "run"), plan, said.append, Stop())
+    with final_module.open_training(RunDirectory(folder / "run"), plan, said.append, Stop()) as training:
+        training.work()
     return said
 
 
@@ -342,6 +344,32 @@ def test_a_signal_ends_it_with_its_exit_code_and_the_way_to_go_on(
     monkeypatch.setattr(Trainer, "epoch", epoch)
     code, out, _ = nasflow(*again.split()[1:], "--json")
     assert (code, json.loads(out)["finished"], len(json.loads(out)["seeds"])) == (0, True, 2)
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_data_is_decoded_ends_it_at_once_and_leaves_nothing_half(
+    nasflow: Call, searched: RunDirectory, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, exit_code: int
+) -> None:
+    text = searched.resolved_config.read_text()
+    searched.resolved_config.write_text(text.replace("data_gib: null", "data_gib: 0"))
+    sums, went_on, before = store._sums, [], signal.getsignal(number)
+
+    def signalled(*rest: Any) -> Any:
+        signal.raise_signal(number)  # all is decoded and nothing is whole
+        went_on.append(True)
+        return sums(*rest)
+
+    monkeypatch.setattr(store, "_sums", signalled)
+    _exit_on(number, exit_code)
+    try:
+        code, out, err = nasflow("train", searched.root, "--epochs", 1)
+    finally:
+        signal.signal(number, before)
+
+    assert (code, out, went_on) == (exit_code, "", []), err
+    assert [path.name for path in searched.data.rglob("*") if path.is_file()] == ["lock"]
+    monkeypatch.setattr(store, "_sums", sums)
+    assert nasflow("train", searched.root, "--epochs", 1)[0] == 0
 
 
 def test_a_time_limit_ends_it_with_75(nasflow: Call, searched: RunDirectory) -> None:

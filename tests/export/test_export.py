@@ -8,7 +8,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Proposal, Result, Trial
 from nasflow_cli.export import REGISTERED, Verified, export_best
 from nasflow_cli.nets import fresh_process
-from nasflow_cli.nets.fresh_process import batched_logits, logits_in_fresh_process
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.search import Stop
 from nasflow_cli.store.export_directory import staged
@@ -34,6 +34,7 @@ from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.journal import Journal, JournalHeader
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.child import ChildTrainer
+from nasflow_cli.train.data.store import Stored
 from nasflow_cli.train.protocol import Assignment
 from nasflow_cli.train.trainer import scored_weights
 
@@ -133,16 +134,19 @@ def finished(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check what was written without a process of its own, where that is not what a test is about: it takes seconds."""
 
-    def logits(source: Path, images: Mapping[str, torch.Tensor], timeout_s: float) -> dict[str, torch.Tensor]:
+    @contextmanager
+    def here(source: Path, timeout_s: float) -> Iterator[Any]:
         spec = importlib.util.spec_from_file_location("exported_here", source)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
         spec.loader.exec_module(module)
-        return {name: batched_logits(module.load(), pixels) for name, pixels in images.items()}
+        network = module.load()
+        with torch.inference_mode():
+            yield lambda examples: network(examples.contiguous()).float()
 
-    monkeypatch.setattr(export_module, "logits_in_fresh_process", logits)
+    monkeypatch.setattr(export_module, "in_fresh_process", here)
 
 
 def card_of(verified: Verified) -> dict[str, Any]:
@@ -246,7 +250,9 @@ def finally_trained(trained_run: RunDirectory, tmp_path_factory: pytest.TempPath
     root = tmp_path_factory.mktemp("final") / "run"
     shutil.copytree(trained_run.root, root)
     (root / "config.resolved.yaml").write_text((root / "config.resolved.yaml").read_text().replace("local", "inline"))
-    trained = final.train(RunDirectory(root), final.plan(RunDirectory(root), 1, 3, 2), lambda _: None, Stop())
+    plan = final.plan(RunDirectory(root), 1, 3, 2)
+    with final.open_training(RunDirectory(root), plan, lambda _: None, Stop()) as training:
+        trained = training.work()
     assert trained.finished
     return RunDirectory(root)
 
@@ -360,6 +366,60 @@ def test_a_score_that_the_weights_do_not_reach_ends_the_export(run: RunDirectory
 
 
 @pytest.mark.usefixtures("in_this_process")
+def stream(run: RunDirectory) -> None:
+    """Have no data held in memory."""
+    text = run.resolved_config.read_text()
+    assert "data_gib: null" in text
+    run.resolved_config.write_text(text.replace("data_gib: null", "data_gib: 0"))
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_streamed_data_is_scored_batch_by_batch_to_the_same_numbers(
+    run: RunDirectory, finished: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = Stored.read, []
+    monkeypatch.setattr(Stored, "read", lambda self, rows: asked.append(rows) or read(self, rows))
+    stream(run)
+
+    verified = export_best(run, None, lambda _: None)
+
+    assert (verified.validation_accuracy, verified.test_accuracy) == (
+        finished.validation_accuracy,
+        finished.test_accuracy,
+    )
+    assert max(map(len, asked)) <= export_module.BATCH_SIZE
+    card = card_of(verified)
+    num_scored = card["validation"]["num_images"] + card["test"]["num_images"]
+    assert np.concatenate(asked).tolist() == list(range(card["split"]["num_train"], 1797))
+    assert num_scored == 1797 - card["split"]["num_train"]
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_streamed_data_that_is_damaged_is_decoded_again_and_an_unsound_disk_is_said(
+    run: RunDirectory, finished: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream(run)
+    export_best(run, None, lambda _: None)
+    (stored,) = run.data.rglob("examples.bin")
+    damaged = bytearray(stored.read_bytes())
+    damaged[-1] ^= 1
+    stored.write_bytes(damaged)
+    said: Tell = []
+
+    assert export_best(run, None, said.append).test_accuracy == finished.test_accuracy
+    assert said == [f"{stored}: example 1796 is not what was written; the data is decoded again"]
+
+    read = Stored.read
+
+    def spoilt(self: Stored, rows: Any) -> Any:
+        self.path.write_bytes(damaged)
+        return read(self, rows)
+
+    monkeypatch.setattr(Stored, "read", spoilt)
+    with pytest.raises(RunDirectoryError, match="once more; see whether the disk is sound"):
+        export_best(run, None, said.append)
+
+
 def test_an_earlier_export_is_replaced_whole(run: RunDirectory, finished: Verified) -> None:
     shutil.copytree(finished.directory.root, run.export)
     (run.export / "network.py").write_text("old", encoding="utf-8")
@@ -448,14 +508,32 @@ def test_a_run_whose_evaluator_trains_nothing_is_told_so(run: RunDirectory, monk
 PLAIN = "from torch import nn\ndef load():\n    return nn.Flatten()\n"
 
 
-def in_fresh_process(folder: Path, source: str, timeout_s: float = 60.0) -> dict[str, torch.Tensor]:
+def in_fresh_process(folder: Path, source: str, timeout_s: float = 60.0, *batches: torch.Tensor) -> list[torch.Tensor]:
     path = folder / "network.py"
     path.write_text(source, encoding="utf-8")
-    return logits_in_fresh_process(path, {"some": torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2)}, timeout_s)
+    with fresh_process.in_fresh_process(path, timeout_s) as logits:
+        return [logits(batch) for batch in batches or (torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2),)]
 
 
-def test_the_fresh_process_answers_for_every_image_in_order(tmp_path: Path) -> None:
-    torch.testing.assert_close(in_fresh_process(tmp_path, PLAIN)["some"], torch.arange(8.0).view(2, 4))
+def test_the_fresh_process_answers_for_every_image_in_order_whatever_it_prints(tmp_path: Path) -> None:
+    loud = PLAIN.replace("def load():", "print('[2, 2]', flush=True)\ndef load():\n    print('hello')")
+    images = torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2).contiguous(memory_format=torch.channels_last)
+    vectors = torch.tensor([[0.25, -1e30, float("inf")]])
+
+    answers = in_fresh_process(tmp_path, loud, 60.0, images, vectors, images[1:])
+
+    assert [answer.tolist() for answer in answers] == [
+        [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]],
+        vectors.tolist(),
+        [[4.0, 5.0, 6.0, 7.0]],
+    ]
+
+
+def test_a_fresh_process_that_dies_is_told_with_its_last_words(tmp_path: Path) -> None:
+    dying = "import os, sys\ndef load():\n    sys.exit('the last words')\n"
+
+    with pytest.raises(NasflowError, match=r"\(exit code 1\): the last words"):
+        in_fresh_process(tmp_path, dying, 60.0, torch.zeros(3000, 3, 32, 32, dtype=torch.uint8))
 
 
 def test_a_fresh_process_that_imported_nasflow_is_not_believed(tmp_path: Path) -> None:
@@ -472,7 +550,7 @@ def test_a_fresh_process_that_does_not_end_is_ended(tmp_path: Path) -> None:
 
 def test_a_fresh_process_ends_when_its_parent_is_gone(tmp_path: Path) -> None:
     (tmp_path / "network.py").write_text("import threading\nthreading.Event().wait()\n", encoding="utf-8")
-    command = [sys.executable, "-I", "-B", "-c", fresh_process._PROGRAM, str(tmp_path / "network.py"), "x", "y", "1"]
+    command = [sys.executable, "-I", "-B", "-c", fresh_process._PROGRAM, str(tmp_path / "network.py")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert process.stdin is not None
 

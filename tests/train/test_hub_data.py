@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_data import LABELS, bomb, load, noise, png, refused, write_folder, write_parquet
-from PIL import Image as Picture
+from made_pictures import made, pictures
 
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.data_config import DataConfig
@@ -24,34 +23,12 @@ from nasflow_cli.initial.detect import detect
 from nasflow_cli.train.data import load_splits
 
 datasets = pytest.importorskip("datasets", reason="the extra `hub` is not installed")
-Rows = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from or written to the user's cache."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-
-
-def pictures(num: int, seed: int = 0) -> tuple[np.ndarray, list[bytes]]:
-    pixels = np.random.default_rng(seed).integers(0, 256, (num, 4, 5, 3), dtype=np.uint8)
-    blobs = []
-    for each in pixels:
-        buffer = io.BytesIO()
-        Picture.fromarray(each).save(buffer, "PNG")
-        blobs.append(buffer.getvalue())
-    return pixels.transpose(0, 3, 1, 2), blobs
-
-
-def made(blobs: list[bytes | None], labels: Any = None, names: Any = ("cat", "dog"), **more: Any) -> Any:
-    """A data set with a column of images `picture` and one of classes `kind`."""
-    count = len(blobs)
-    rows: Rows = {"picture": [{"bytes": blob, "path": None} for blob in blobs]}
-    rows["kind"] = labels if labels is not None else [number % 2 for number in range(count)]
-    kind = datasets.ClassLabel(names=list(names)) if names else datasets.Value("int64")
-    extra = {name: feature for name, (feature, _) in more.items()}
-    rows |= {name: values for name, (_, values) in more.items()}
-    return datasets.Dataset.from_dict(rows, datasets.Features(picture=datasets.Image(), kind=kind, **extra))
 
 
 def save(folder: Path, **splits: Any) -> Path:

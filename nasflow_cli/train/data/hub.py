@@ -1,17 +1,12 @@
 """`hub`: data sets of images that Hugging Face's package `datasets` reads, by their name on the hub or from a folder.
 
-Refuses what could run code (loading scripts, builders other than those of parquet, arrow and folders of images) and
-columns that are not images. Images are decoded here and not by `datasets`, so that the refusals of all readers hold.
-What is downloaded lies in that package's own cache.
+Refuses columns that are not images. Images are decoded here and not by `datasets`, so that the refusals of all readers
+hold; what may be read at all is decided in `hub_client`.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,20 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from nasflow_cli.core.data_config import DataConfig
-from nasflow_cli.core.errors import ConfigError, DataError, MissingError, NasflowError
+from nasflow_cli.core.errors import ConfigError, DataError
 from nasflow_cli.core.registry import DATASETS, nearest
 from nasflow_cli.train.data.checks import encode_labels, refuse
 from nasflow_cli.train.data.folder import SUFFIXES
+from nasflow_cli.train.data.hub_client import WANTED, failures_named, is_saved, open_data_set
 from nasflow_cli.train.data.images import decode_images
 from nasflow_cli.train.data.values import Block, Positions, Source, Undecoded
 
-BUILDERS = ("parquet", "arrow", "imagefolder")
-"""What `datasets` may read with. None of these runs anything that it reads."""
-
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 
-_WANTED = "the name of a data set on the hub (owner/name), or a folder that `datasets` wrote or can read"
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _ROWS = 1024
 
 
@@ -45,8 +36,8 @@ def hub(config: DataConfig) -> Source:
     """
     refuse(config.test_path, "data.test_path", "a data set of the hub has splits; name one with data.hub.test")
     if not config.path:
-        raise ConfigError(f"data.path: this source reads {_WANTED}; set it in the YAML, or pass --set data.path=NAME")
-    splits = _splits(config.path, config)
+        raise ConfigError(f"data.path: this source reads {WANTED}; set it in the YAML, or pass --set data.path=NAME")
+    splits, revision = open_data_set(config.path, config.hub)
     train_name = config.hub.train or "train"
     train = _Split.of(splits, train_name, "data.hub.train", config)
     labels, classes = encode_labels(train.labels(), train.class_names(), train.place)
@@ -56,12 +47,7 @@ def hub(config: DataConfig) -> Source:
         if own.name == train.name:
             raise ConfigError(f"data.hub.test: {own.name!r} is what is trained on; name another split")
         test = Undecoded(labels=_test_labels(own, classes), decode=own.decode)
-    return Source(train=Undecoded(labels=labels, decode=train.decode), test=test, classes=classes)
-
-
-def is_saved(folder: Path) -> bool:
-    """Whether a folder was written by `save_to_disk`."""
-    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+    return Source(train=Undecoded(labels=labels, decode=train.decode), test=test, classes=classes, revision=revision)
 
 
 def _test_labels(own: _Split, classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
@@ -118,7 +104,7 @@ class _Split:
         """The label column: numbers, or objects that are strings. Raises DataError for a label that is null."""
         import pyarrow as pa  # noqa: PLC0415  (slow to import, and most commands read no data)
 
-        with _failures_named(self.origin):
+        with failures_named(self.origin):
             column = self.rows.select_columns([self.label])[:].column(0)
             if column.null_count:
                 row = column.is_null().to_pylist().index(True)
@@ -140,7 +126,7 @@ class _Split:
             first, last = np.searchsorted(rows, [start, start + _ROWS])
             if first == last:
                 continue
-            with _failures_named(self.origin):
+            with failures_named(self.origin):
                 column = images[start : start + _ROWS].column(0)
             for rank in range(first, last):
                 row = int(rows[rank])
@@ -210,78 +196,3 @@ def _label_column(features: Mapping[str, Any], config: DataConfig) -> str:
 
 def _listed(features: Mapping[str, Any]) -> str:
     return "its columns are " + ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
-
-
-def _splits(path: str, config: DataConfig) -> Any:
-    """The splits by their names."""
-    datasets = _package()
-    folder = Path(path).expanduser()
-    try:
-        is_there, is_folder = folder.exists(), folder.is_dir()
-    except (OSError, ValueError) as error:
-        raise MissingError(f"data.path: cannot find {path!r} ({error}); set it to {_WANTED}") from error
-    if is_there and not is_folder:
-        raise DataError(f"{folder} is a file; set data.path to {_WANTED}, or data.source to the reader of such files")
-    if not is_there and not _NAME.fullmatch(path):
-        raise MissingError(f"data.path: cannot find {folder.absolute()}; set it to {_WANTED}")
-    with _failures_named(path):
-        if is_folder and is_saved(folder):
-            for key in ("subset", "revision"):
-                refuse(getattr(config.hub, key), f"data.hub.{key}", "a saved data set is one version of one")
-            saved = datasets.load_from_disk(str(folder.absolute()))
-            return {"train": saved} if isinstance(saved, datasets.Dataset) else saved
-        builder = datasets.load_dataset_builder(
-            str(folder.absolute()) if is_folder else path, name=config.hub.subset, revision=config.hub.revision
-        )
-        made_by = {each.__module__ for each in type(builder).__mro__}
-        if made_by.isdisjoint(f"datasets.packaged_modules.{name}.{name}" for name in BUILDERS):
-            raise DataError(
-                f"{path} is neither in parquet or arrow nor a folder of images; `datasets` would read it as "
-                f"{type(builder).__name__!r}, which this source does not"
-            )
-        builder.download_and_prepare()
-        return builder.as_dataset()
-
-
-def _package() -> Any:
-    try:
-        import datasets  # noqa: PLC0415  (an extra, and slow to import)
-        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
-        from tqdm import tqdm  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingError(
-            f"data.source: 'hub' needs the package datasets ({error}); install it: pip install 'nasflow[hub]'"
-        ) from error
-    # Their bars are drawn with control characters, and each try to reach the hub is told, wherever that goes. The lock
-    # of the bars would be one between processes, which a worker that is killed leaves behind.
-    datasets.disable_progress_bars()
-    disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    tqdm.set_lock(threading.RLock())
-    return datasets
-
-
-@contextmanager
-def _failures_named(what: str) -> Iterator[None]:
-    """Turn what `datasets` and what it is made of raise into an error that the user can mend."""
-    import pyarrow as pa  # noqa: PLC0415
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError  # noqa: PLC0415
-
-    try:
-        yield
-    except NasflowError:
-        raise
-    except (ConnectionError, TimeoutError) as error:
-        raise MissingError(
-            f"data.path: {what} is on the hub, and the hub cannot be reached ({_short(error)}); fetch it where there "
-            "is a network and set data.path to the folder, or unset HF_HUB_OFFLINE"
-        ) from error
-    except DatasetNotFoundError as error:
-        raise MissingError(f"data.path: cannot find {what} ({_short(error)}); set it to {_WANTED}") from error
-    except (DatasetsError, pa.ArrowException, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{what} cannot be read as a data set: {_short(error)}") from error
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"

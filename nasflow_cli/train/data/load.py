@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasflow_cli.core.data_config import AugmentConfig, DataConfig
+from nasflow_cli.core.data_record import DataRecord
 from nasflow_cli.core.errors import ConfigError, DataError
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.train.data.checks import encode_labels
@@ -48,7 +51,7 @@ class Outline:
     """What is known of data before it is decoded.
 
     `input_shape` is that of the first training example: images are counted as grey while no other is known to be in
-    colour. `num_bytes` is what all examples of that shape take.
+    colour. `num_bytes` is what all examples of that shape take. `record` is what a run remembers of its data.
     """
 
     input_shape: tuple[int, ...]
@@ -57,6 +60,7 @@ class Outline:
     num_validation: int
     num_test: int
     num_bytes: int
+    record: DataRecord
     is_streamed: bool = False
 
 
@@ -91,6 +95,27 @@ def outline(selection: Selection) -> Outline:
         num_validation=validation,
         num_test=test,
         num_bytes=sum(selection.sizes) * example.nbytes,
+        record=record_of(selection, shape),
+    )
+
+
+def record_of(selection: Selection, shape: Sequence[int]) -> DataRecord:
+    """What tells this data from other. `shape` is that of the first training example.
+
+    Pixels and values are left out: all would have to be decoded, and libraries round them in their own ways.
+    """
+    source, (train, validation, test) = selection.source, selection.sizes
+    digest = hashlib.sha256(json.dumps([source.classes, source.features, list(shape)]).encode())
+    for part, positions in selection.parts:
+        digest.update(positions.astype("<i8").tobytes())
+        digest.update(part.labels[positions].astype("<i8").tobytes())
+    return DataRecord(
+        revision=source.revision,
+        num_train=train,
+        num_validation=validation,
+        num_test=test,
+        num_classes=len(source.classes),
+        fingerprint=digest.hexdigest()[:16],
     )
 
 

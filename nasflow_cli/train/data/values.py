@@ -90,13 +90,15 @@ class Undecoded:
 class Source:
     """What a reader returns: all that may be trained on, the test data if it has any, and the class names by label.
 
-    `features` names the features of vectors in their order; a reader without names leaves it empty.
+    `features` names the features of vectors in their order; a reader without names leaves it empty. `revision` is the
+    version that was read, where the data has some: reading that one again gives the same.
     """
 
     train: Labelled | Undecoded
     test: Labelled | Undecoded | None
     classes: tuple[str, ...]
     features: tuple[str, ...] = ()
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
