@@ -99,6 +99,7 @@ def _data(experiment: Experiment) -> dict[str, Any] | None:
         "revision": data.record.revision,
         "bytes": data.num_bytes,
         "streamed": data.is_streamed,
+        "notes": list(data.notes),
     }
 
 
@@ -171,6 +172,7 @@ def _source_text(plan: dict[str, Any]) -> list[str]:
         lines.append(f"            commit {data['revision']}")
     if data and data["streamed"]:
         lines.append(f"            streamed: {count(data['bytes'])}B decoded, written to the run directory first")
+    lines += [f"            note: {note}" for note in (data["notes"] if data else [])]
     if table:
         budgets = ", ".join(str(budget) for budget in table["budgets"])
         lines.append(

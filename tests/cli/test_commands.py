@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import shell, start
+from made_pictures import pictures
 from tiny import events, timeless, write_config
 
 LOCAL = {"kind": "local", "workers": 1}
@@ -179,6 +180,22 @@ def test_check_prints_the_plan(nasflow: Call, finished: tuple[Path, Path]) -> No
     assert plan["trials"] == sum(sum(bracket["counts"]) for bracket in plan["brackets"])
     assert [bracket["phase"] for bracket in plan["brackets"][:2]] == ["structure", "operators"]
     assert nasflow("check", finished[0])[0] == 0
+
+
+def test_check_and_search_say_what_lies_beside_the_images_and_is_not_read(nasflow: Call, tmp_path: Path) -> None:
+    for row, picture in enumerate(pictures(60)[1]):
+        folder = tmp_path / "images" / "ab"[row % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row}.png").write_bytes(picture)
+    (tmp_path / "images" / "a" / "60.tiff").write_bytes(b"an image of another kind")
+    config = write_config(tmp_path / "tiny.yaml", data={"source": "folder", "path": str(tmp_path / "images")})
+    told = "not read are 1 .tiff; images are files"
+
+    assert told in nasflow("check", config)[1]
+    assert told in json.loads(nasflow("check", config, "--json")[1])["data"]["notes"][0]
+    searched = nasflow("search", config, "--run-dir", tmp_path / "run", "--set", "search.time_limit_s=0.001")
+    assert told in searched[2]
+    assert searched[0] == 75
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from nasflow_cli.core.data_config import DataConfig
-from nasflow_cli.train.data import Splits, images, load_splits
+from nasflow_cli.train.data import Splits, images, load_splits, outline, select
 
 CIFAR10 = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar10"
 
@@ -170,13 +170,31 @@ def test_lossy_images_in_folders_are_read(tmp_path, suffix):
     assert load("folder", tmp_path).input_shape == (3, 4, 5)
 
 
-def test_hidden_and_other_files_in_class_folders_are_skipped(tmp_path):
+def noted(root: Path) -> tuple[str, ...]:
+    return outline(select(DataConfig(source="folder", path=str(root)))).notes
+
+
+def test_hidden_files_are_skipped_and_other_files_are_skipped_and_counted(tmp_path):
     pixels = coloured(20)
     fill(tmp_path, pixels)
-    (tmp_path / "cat" / ".000.png").write_bytes(b"hidden")
-    (tmp_path / "cat" / "notes.txt").write_text("other")
     (tmp_path / ".cache").mkdir()
+    (tmp_path / "cat" / ".000.png").write_bytes(b"hidden")
+    assert noted(tmp_path) == ()
+    for name in ("a.tiff", "b.TIFF", "c"):
+        (tmp_path / "cat" / name).write_bytes(b"other")
+    (tmp_path / "dog" / "more").mkdir()
+    (tmp_path / "astray.png").write_bytes(b"other")
+    (tmp_path / "README.md").write_text("about")  # of no class, and no image
+    (note,) = noted(tmp_path)
+    assert note.startswith(f"{tmp_path}: not read are 2 .tiff, 1 without a suffix, 1 folders, 1 .png; images are files")
     assert gathered(load("folder", tmp_path)) == expected(pixels, ALTERNATING)
+
+
+def test_a_folder_of_validation_images_that_is_not_read_is_told(tmp_path):
+    for split in ("train", "test", "val"):
+        fill(tmp_path / split, coloured(20))
+    (note,) = noted(tmp_path)
+    assert note == f"{tmp_path} also holds val, of which nothing is read: validation images are taken from train"
 
 
 def test_train_and_test_folders_are_the_splits(tmp_path):

@@ -1,10 +1,12 @@
 """`folder`: one sub-folder of image files for each class, or `train/` and `test/` with such sub-folders each.
 
-Hidden entries and files of other types are skipped; a class folder without an image is refused.
+Hidden entries are skipped. What else is not read (files of other types, folders in a class, `val/`) is counted and
+told; a class folder without an image is refused.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,12 +28,13 @@ _WANTED = "a folder with one sub-folder of images for each class"
 def folder(config: DataConfig) -> Source:
     """Read class folders; sorted, their names are the classes. `test_path` goes before a `test/` beside `train/`.
 
-    `train/` counts as a split, and not as a class of that name, when it holds folders itself. Other folders beside it
-    (`val/`) are not read. Raises DataError for an empty class, or for test images of a class that training lacks.
+    `train/` counts as a split, and not as a class of that name, when it holds folders itself. Raises
+    DataError for an empty class, or for test images of a class that training lacks.
     """
     root = existing_folder(config.path, "data.path", _WANTED)
-    test_root = None
+    test_root, notes = None, []
     if (root / "train").is_dir() and _folders(root / "train"):
+        notes += _beside_train(root)
         root, test_root = root / "train", root / "test"
     if config.test_path is not None:
         test_root = existing_folder(config.test_path, "data.test_path", _WANTED)
@@ -39,10 +42,35 @@ def folder(config: DataConfig) -> Source:
     if not classes:
         raise DataError(f"{root} holds no class folders; put the images of each class in a sub-folder of its name")
     train, test = _read(root, classes), None
+    notes += _unread(root)
     if test_root is not None and test_root.is_dir():
         refuse_shared(_folders(root), _folders(test_root))
         test = _read(test_root, classes)
-    return Source(train=train, test=test, classes=classes)
+        notes += _unread(test_root)
+    return Source(train=train, test=test, classes=classes, notes=tuple(notes))
+
+
+def _beside_train(root: Path) -> list[str]:
+    others = [entry.name for entry in _folders(root) if entry.name not in {"train", "test"}]
+    if not others:
+        return []
+    return [f"{root} also holds {', '.join(others)}, of which nothing is read: validation images are taken from train"]
+
+
+def _unread(root: Path) -> list[str]:
+    """Say how many entries of a split are no images that are read: a class may be larger than it seems to be."""
+    skipped = [entry for folder in _folders(root) for entry in _visible(folder) if not _is_image(entry)]
+    skipped += [entry for entry in _visible(root) if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]
+    if not skipped:
+        return []
+    kinds = Counter("folders" if entry.is_dir() else entry.suffix.lower() or "without a suffix" for entry in skipped)
+    known = " ".join(sorted(SUFFIXES))
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    return [f"{root}: not read are {counts}; images are files {known} in the folder of their class"]
+
+
+def _is_image(entry: Path) -> bool:
+    return entry.suffix.lower() in SUFFIXES and entry.is_file()
 
 
 def _read(root: Path, classes: tuple[str, ...]) -> Undecoded:
@@ -52,7 +80,7 @@ def _read(root: Path, classes: tuple[str, ...]) -> Undecoded:
     for entry in _folders(root):
         if entry.name not in classes:
             raise DataError(f"{entry}: there are no training images of class {entry.name!r}; add some, or remove it")
-        images = [file for file in _visible(entry) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        images = [file for file in _visible(entry) if _is_image(file)]
         if not images:
             raise DataError(f"{entry} holds no image ({' '.join(sorted(SUFFIXES))}); add some, or remove the folder")
         files += images

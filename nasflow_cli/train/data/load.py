@@ -51,7 +51,8 @@ class Outline:
     """What is known of data before it is decoded.
 
     `input_shape` is that of the first training example: images are counted as grey while no other is known to be in
-    colour. `num_bytes` is what all examples of that shape take. `record` is what a run remembers of its data.
+    colour. `num_bytes` is what all examples of that shape take. `record` is what a run remembers of its data,
+    `notes` what its user should hear of it.
     """
 
     input_shape: tuple[int, ...]
@@ -62,6 +63,7 @@ class Outline:
     num_bytes: int
     record: DataRecord
     is_streamed: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def select(config: DataConfig) -> Selection:
@@ -96,6 +98,7 @@ def outline(selection: Selection) -> Outline:
         num_test=test,
         num_bytes=sum(selection.sizes) * example.nbytes,
         record=record_of(selection, shape),
+        notes=source.notes,
     )
 
 

@@ -91,7 +91,8 @@ class Source:
     """What a reader returns: all that may be trained on, the test data if it has any, and the class names by label.
 
     `features` names the features of vectors in their order; a reader without names leaves it empty. `revision` is the
-    version that was read, where the data has some: reading that one again gives the same.
+    version that was read, where the data has some: reading that one again gives the same. `notes` are sentences about
+    what lies there and is not read; a user should hear of them.
     """
 
     train: Labelled | Undecoded
@@ -99,6 +100,7 @@ class Source:
     classes: tuple[str, ...]
     features: tuple[str, ...] = ()
     revision: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
