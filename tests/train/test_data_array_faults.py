@@ -25,7 +25,10 @@ GREY = np.zeros((20, 4, 5), dtype=np.uint8)
         ([0.0, 1.0, 1.0, 0.5] * 5, "y, row 3: label 0.5"),
         ([0.0, np.inf] * 10, "y, row 1: label inf"),
         ([0, 1] * 8, "has 20 images, and y 16 labels"),
-        ([[0, 1]] * 20, "labels are one number an image"),
+        (
+            [[0, 1]] * 20,
+            "labels are one number an image, not an array of shape (20, 2); of one-hot labels save np.argmax",
+        ),
         ([0j, 1j] * 10, "not complex128"),
         ([0, 2] * 10, "class '1' has 0 examples"),
         ([0] * 20, "only one class"),

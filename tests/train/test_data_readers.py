@@ -236,17 +236,19 @@ def packed(path: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize("fine", [False, True])
-@pytest.mark.parametrize("pack", [False, True])
-def test_the_official_cifar_layouts_come_back_pixel_by_pixel(tmp_path, fine, pack):
+@pytest.mark.parametrize("how", ["packed", "extracted", "extracted into"])
+def test_the_official_cifar_layouts_come_back_pixel_by_pixel(tmp_path, fine, how):
     pixels = np.random.default_rng(0).integers(0, 256, (42, 3, 32, 32), dtype=np.uint8)
     labels = [number % 2 for number in range(42)]
     files = cifar_files(pixels, labels, fine)
-    if pack:
+    if how == "packed":
         path = packed(tmp_path / "c.tar.gz", {f"cifar/{name}": content for name, content in files.items()})
     else:
-        path = tmp_path
+        inside = "cifar-100-binary" if fine else "cifar-10-batches-bin"
+        path, folder = tmp_path, tmp_path if how == "extracted" else tmp_path / inside
+        folder.mkdir(exist_ok=True)
         for name, content in files.items():
-            (path / name).write_bytes(content)
+            (folder / name).write_bytes(content)
     splits = load("cifar_binary", path)
     assert splits.classes == ("ape", "bee")
     assert np.array_equal(splits.test.images, pixels[30:])

@@ -84,7 +84,10 @@ def encode_labels(raw: RawLabels, classes: Sequence[str] | None, place: Place) -
     if raw.ndim == 2 and raw.shape[1] == 1:  # as Keras stores CIFAR
         raw = raw[:, 0]
     if raw.ndim != 1:
-        raise DataError(f"{place(0)}: labels are one number an image, not an array of shape {raw.shape}")
+        raise DataError(
+            f"{place(0)}: labels are one number an image, not an array of shape {raw.shape}; of one-hot labels save "
+            "np.argmax(labels, axis=1)"
+        )
     if len(raw) == 0:
         raise DataError(f"{place(0)}: there are no images")
     if raw.dtype.kind in "OU":

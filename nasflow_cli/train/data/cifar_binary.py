@@ -48,6 +48,7 @@ _CIFAR10 = _Layout(
     label_bytes=1,
 )
 _CIFAR100 = _Layout(train=("train.bin",), test="test.bin", names="fine_label_names.txt", label_bytes=2)
+_EXTRACTED = ("cifar-10-batches-bin", "cifar-100-binary")
 _KNOWN = frozenset(_CIFAR10.files + _CIFAR100.files)
 
 
@@ -94,6 +95,10 @@ def _undecoded(records: Pixels, layout: _Layout) -> Undecoded:
 
 
 def _from_folder(path: Path) -> Mapping[str, bytes]:
+    """Read the known files of the folder that was extracted, or of the one that it was extracted into."""
+    inside = [path / name for name in _EXTRACTED if (path / name).is_dir()]
+    if len(inside) == 1 and not any((path / name).is_file() for name in _KNOWN):
+        path = inside[0]
     try:
         return {name: (path / name).read_bytes() for name in _KNOWN if (path / name).is_file()}
     except OSError as error:
