@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from nasflow_cli.train.data.checks import encode_labels
 from nasflow_cli.train.data.gather import Memory, Part, Room, gather
 from nasflow_cli.train.data.splits import Chosen, choose_splits
 from nasflow_cli.train.data.values import Inputs, Labelled, Labels, Pixels, Source, Splits, Vectors, blocks_of
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -189,21 +191,42 @@ def feature_statistics(
     """Mean and standard deviation of each feature, in its unit, with its mean in the place of a missing value (NaN).
 
     The deviation of a constant feature is 1, so that it becomes 0 and another value of it elsewhere is not blown up.
-    Raises DataError that names a feature with no value at all.
+    Read twice, block by block; `forget` is called after each block. Raises DataError that names a feature with no value
+    at all.
     """
-    mean, std = [], []
-    for name, column in zip(names, vectors.T, strict=True):  # feature by feature: no second copy of all in memory
-        values = column[~np.isnan(column)].astype(np.float64)
-        if len(values) == 0:
-            raise DataError(f"the feature {name!r} has no value in the train split; leave it out (csv: data.ignore)")
-        centre = float(np.float32(values.mean()))  # as the network holds it, and as a missing value is filled
-        deviation = float(np.sqrt(((values - centre) ** 2).sum() / len(column)))
-        # Below the smallest normal number a division in single precision gives infinity.
-        is_constant = values.min() == values.max() or deviation < np.finfo(np.float32).tiny
-        mean.append(centre)
-        std.append(1.0 if is_constant else deviation)
+    counts = np.zeros(len(names), dtype=np.int64)
+    sums, squares = np.zeros(len(names)), np.zeros(len(names))
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for columns in _columns(vectors, forget):
+        counts += np.count_nonzero(~np.isnan(columns), axis=1)
+        sums += _sum_of_known(columns)
+        low, high = np.fmin(low, np.fmin.reduce(columns, axis=1)), np.fmax(high, np.fmax.reduce(columns, axis=1))
+    if not counts.all():
+        name = names[int(np.argmin(counts))]
+        raise DataError(f"the feature {name!r} has no value in the train split; leave it out (csv: data.ignore)")
+    # As the network holds it, and as a missing value is filled.
+    mean = (sums / counts).astype(np.float32).astype(np.float64)
+    for columns in _columns(vectors, forget):
+        squares += _sum_of_known((columns - mean[:, None]) ** 2)
+    deviation = np.sqrt(squares / len(vectors))
+    # Below the smallest normal number a division in single precision gives infinity.
+    is_constant = (low == high) | (deviation < np.finfo(np.float32).tiny)
+    return tuple(mean.tolist()), tuple(np.where(is_constant, 1.0, deviation).tolist())
+
+
+def _columns(vectors: Vectors, forget: Callable[[], None]) -> Iterator[Doubles]:
+    """The features of each block of vectors, (features, m), in double precision."""
+    for rows in blocks_of(vectors):
+        yield np.ascontiguousarray(vectors[rows].T, dtype=np.float64)
         forget()
-    return tuple(mean), tuple(std)
+
+
+def _sum_of_known(columns: Doubles) -> Doubles:
+    """The sum of each row without what is missing: of the values that are left, as if no other had been there."""
+    sums: Doubles = columns.sum(axis=1)
+    for row in np.flatnonzero(np.isnan(sums)):  # infinite values are refused before
+        sums[row] = columns[row][~np.isnan(columns[row])].sum()
+    return sums
 
 
 def _fill(vectors: Inputs, mean: Sequence[float]) -> None:
