@@ -51,7 +51,7 @@ _CIFAR100 = _Layout(train=("train.bin",), test="test.bin", names="fine_label_nam
 _KNOWN = frozenset(_CIFAR10.files + _CIFAR100.files)
 
 
-@DATASETS.register("cifar_binary")
+@DATASETS.register("cifar_binary", files=True)
 def cifar_binary(config: DataConfig) -> Source:
     """Read CIFAR-10, or CIFAR-100 with its fine labels; both bring their test images.
 

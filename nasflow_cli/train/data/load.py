@@ -23,6 +23,20 @@ Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cut:
+    """How decoded examples become splits: `labels`, int64 (n,), and `sizes` in the order train, validation, test.
+
+    The rest is as in `Splits`; `features` is empty where the reader has no names.
+    """
+
+    labels: Labels
+    sizes: tuple[int, int, int]
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    test_indices: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Selection:
     """What of a source is used, and for what. Nothing of it has been decoded."""
 
@@ -43,9 +57,17 @@ class Selection:
         parts: list[Part] = [(self.source.train, np.concatenate([chosen.train, chosen.validation, *carved]))]
         return parts if own is None else [*parts, (own, chosen.test)]
 
-    def labels(self) -> Labels:
-        """The labels of all that is wanted, in the order of `parts`."""
-        return np.concatenate([part.labels[positions] for part, positions in self.parts])
+    @property
+    def cut(self) -> Cut:
+        """How what is wanted becomes splits."""
+        carved = self.source.test is None
+        return Cut(
+            labels=np.concatenate([part.labels[positions] for part, positions in self.parts]),
+            sizes=self.sizes,
+            classes=self.source.classes,
+            features=self.source.features,
+            test_indices=tuple(map(int, self.chosen.test)) if carved else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,34 +155,32 @@ def decode(selection: Selection, room: Room) -> Splits:
     """Decode what was selected into an array of `room`, and find out what values are normalised by."""
     # One decoding for all: sizes and colours are compared in one place.
     images = gather(selection.parts, room)
-    num_train, features = selection.sizes[0], _feature_names(selection.source, images)
+    num_train, features = selection.sizes[0], _feature_names(selection.source.features, images)
     if images.ndim == 2:
         mean, std = feature_statistics(np.asarray(images[:num_train], np.float32), features, room.forget)
         _fill(images, mean)
         room.forget()
     else:
         mean, std = statistics(np.asarray(images[:num_train], np.uint8), room.forget)
-    return splits_of(selection, images, mean, std)
-
-
-def splits_of(selection: Selection, images: Inputs, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
-    """Cut decoded examples, in the order of `selection.parts`, into the splits; no copies are made."""
-    labels = selection.labels()
     check_augment(selection.config.augment, images.shape[1:])
-    ends = np.cumsum(selection.sizes)
+    return splits_of(selection.cut, images, mean, std)
+
+
+def splits_of(cut: Cut, images: Inputs, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
+    """Cut decoded examples, in the order of `Selection.parts`, into the splits; no copies are made."""
     train, validation, test = (
-        Labelled(images=images[end - size : end], labels=labels[end - size : end])
-        for size, end in zip(selection.sizes, ends, strict=True)
+        Labelled(images=images[end - size : end], labels=cut.labels[end - size : end])
+        for size, end in zip(cut.sizes, np.cumsum(cut.sizes), strict=True)
     )
     return Splits(
         train=train,
         validation=validation,
         test=test,
-        classes=selection.source.classes,
+        classes=cut.classes,
         mean=mean,
         std=std,
-        test_indices=tuple(map(int, selection.chosen.test)) if selection.source.test is None else None,
-        features=_feature_names(selection.source, images),
+        test_indices=cut.test_indices,
+        features=_feature_names(cut.features, images),
     )
 
 
@@ -238,11 +258,11 @@ def _fill(vectors: Inputs, mean: Sequence[float]) -> None:
             block[missing] = np.broadcast_to(np.array(mean, dtype=np.float32), missing.shape)[missing]
 
 
-def _feature_names(source: Source, examples: Inputs) -> tuple[str, ...]:
+def _feature_names(given: tuple[str, ...], examples: Inputs) -> tuple[str, ...]:
     """The names of the features of vectors; feature1, feature2, ... where the reader has none."""
     if examples.ndim != 2:
         return ()
-    names = source.features or tuple(f"feature{number}" for number in range(1, examples.shape[1] + 1))
+    names = given or tuple(f"feature{number}" for number in range(1, examples.shape[1] + 1))
     if len(names) != examples.shape[1]:
         raise DataError(f"vectors of {examples.shape[1]} features have {len(names)} names; mend the reader")
     return names
