@@ -22,6 +22,7 @@ from nasflow_cli.train.data import Labelled, Outline, Splits, outline, select
 from nasflow_cli.train.data.gather import Memory
 from nasflow_cli.train.data.limit import memory_limit
 from nasflow_cli.train.data.load import Selection, decode
+from nasflow_cli.train.data.reopen import remember, reopen, source_key
 from nasflow_cli.train.data.store import DamagedDataError, open_stored
 from nasflow_cli.train.feed import Feed, Images, Normalise
 from nasflow_cli.train.run_data import selection_of
@@ -90,12 +91,18 @@ class DataHolder:
         return act(self.get())
 
     def _load(self) -> WorkerData:
-        selection = select(self.config.data_section)
-        if outline(selection).num_bytes <= data_limit(self.config.executor, self.device):
-            splits = decode(selection, Memory())
-            train, scored, _ = self._parts(splits)
-            return self._made(splits, Images.on(self.device, *train), Images.on(self.device, *scored), None)
-        splits, stored = open_stored(self.run.data, selection)
+        limit = data_limit(self.config.executor, self.device)
+        known = reopen(self.run.data, self.config.data_section)
+        if known is None or known[1].num_bytes <= limit:
+            key = source_key(self.config.data_section)
+            selection = select(self.config.data_section)
+            if outline(selection).num_bytes <= limit:
+                splits = decode(selection, Memory())
+                train, scored, _ = self._parts(splits)
+                return self._made(splits, Images.on(self.device, *train), Images.on(self.device, *scored), None)
+            known = open_stored(self.run.data, selection)
+            remember(self.run.data, key, selection, known[1])
+        splits, stored = known
         train, scored, first = self._parts(splits)
         loader = Loader(stored, self.device, self._loaders)
         return self._made(splits, Streamed(loader, 0, train), Streamed(loader, first, scored), loader)
@@ -131,11 +138,13 @@ def store_data(config: ExperimentConfig, run: RunDirectory) -> Outline | None:
 
     Raises what decoding raises, and NoRoomError for a disk that is too small.
     """
+    key = source_key(config.data_section)
     selection = select(config.data_section)
     about = outline(selection)
     if about.num_bytes <= memory_limit(config.executor):
         return None
-    splits, _ = open_stored(run.data, selection)
+    splits, stored = open_stored(run.data, selection)
+    remember(run.data, key, selection, stored)
     return replace(about, input_shape=splits.input_shape, is_streamed=True)
 
 

@@ -33,6 +33,7 @@ from nasflow_cli.execute.protocol import Slot, Task
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Source, Undecoded, load_splits, select
+from nasflow_cli.train.data.load import feature_statistics
 from nasflow_cli.train.data.store import open_stored
 from nasflow_cli.train.data.values import Block, Positions
 from nasflow_cli.train.final import FinalAssignment, FinalTrainer
@@ -134,6 +135,17 @@ def test_what_is_stored_counts_for_no_limit_of_memory(tmp_path: Path, monkeypatc
 
     assert (batch == 7).all()
     assert splits.mean == (7.0, 7.0, 7.0)
+
+
+def test_the_statistics_of_vectors_in_a_file_hold_no_feature_whole(tmp_path: Path) -> None:
+    shape = (6_000_000, 2)
+    vectors = np.memmap(tmp_path / "vectors", dtype=np.float32, mode="w+", shape=shape)  # 46 MiB a feature in doubles
+    vectors[:, 1] = 3
+
+    with limit(resource.RLIMIT_DATA, own_memory() + 2**26):
+        with pytest.raises(MemoryError):
+            ((vectors[:, 0].astype(np.float64) - 1) ** 2).sum()
+        assert feature_statistics(vectors, ("zero", "three")) == ((0.0, 3.0), (1.0, 1.0))
 
 
 def test_data_that_was_deleted_comes_back(make: Callable[..., Child]) -> None:

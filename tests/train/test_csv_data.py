@@ -9,7 +9,7 @@ from made_data import load, refused, write_npz
 from made_tables import HEADER, ROWS, with_row, write_table
 
 from nasflow_cli.core.errors import ConfigError, DataError
-from nasflow_cli.train.data import delimited, gather
+from nasflow_cli.train.data import delimited, gather, values
 from nasflow_cli.train.data.load import feature_statistics
 from nasflow_cli.train.data.values import Splits
 
@@ -133,6 +133,26 @@ def test_statistics_are_of_the_train_split_and_a_constant_feature_has_a_deviatio
     x = splits.train.images[:, 0].astype(np.float64)
     assert splits.mean == pytest.approx((x.mean(), 7.0))
     assert splits.std == pytest.approx((x.std(), 1.0))
+
+
+@pytest.mark.parametrize("block_bytes", [1, 500, 2**23])
+def test_statistics_do_not_depend_on_how_many_rows_are_looked_at_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(values, "BLOCK_BYTES", block_bytes)
+    draw = np.random.default_rng(0)
+    vectors = draw.normal([1e6, 0, -3, 5], [1, 1e-3, 40, 0], (301, 4)).astype(np.float32)
+    vectors[:200, 1] = np.nan
+    vectors[7::10, 3] = np.nan
+    known = [column[~np.isnan(column)].astype(np.float64) for column in vectors.T]
+
+    mean, std = feature_statistics(vectors, ("far away", "often missing", "wide", "constant"))
+
+    assert mean == tuple(float(np.float32(column.mean())) for column in known)
+    spread = [np.sqrt(((column - centre) ** 2).sum() / 301) for column, centre in zip(known, mean, strict=True)]
+    assert std == pytest.approx((*spread[:3], 1.0), rel=1e-12)
+    if block_bytes == 2**23:  # one block: to the bit what numpy makes of each feature
+        assert std == (*spread[:3], 1.0)
 
 
 def test_a_feature_without_a_value_to_train_on_is_named() -> None:

@@ -52,7 +52,7 @@ _EXTRACTED = ("cifar-10-batches-bin", "cifar-100-binary")
 _KNOWN = frozenset(_CIFAR10.files + _CIFAR100.files)
 
 
-@DATASETS.register("cifar_binary")
+@DATASETS.register("cifar_binary", files=True)
 def cifar_binary(config: DataConfig) -> Source:
     """Read CIFAR-10, or CIFAR-100 with its fine labels; both bring their test images.
 

@@ -112,7 +112,7 @@ class _Raw:
     lines: array[int]
 
 
-@DATASETS.register("csv", columns=True)
+@DATASETS.register("csv", columns=True, files=True)
 def csv(config: DataConfig) -> Source:
     """Read a table; without `test_path` its test rows are carved out.
 

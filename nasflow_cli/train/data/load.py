@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,22 @@ from nasflow_cli.train.data.checks import encode_labels
 from nasflow_cli.train.data.gather import Memory, Part, Room, gather
 from nasflow_cli.train.data.splits import Chosen, choose_splits
 from nasflow_cli.train.data.values import Inputs, Labelled, Labels, Pixels, Source, Splits, Vectors, blocks_of
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cut:
+    """How decoded examples become splits: `labels`, int64 (n,), and `sizes` in the order train, validation, test.
+
+    The rest is as in `Splits`; `features` is empty where the reader has no names.
+    """
+
+    labels: Labels
+    sizes: tuple[int, int, int]
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    test_indices: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,9 +57,17 @@ class Selection:
         parts: list[Part] = [(self.source.train, np.concatenate([chosen.train, chosen.validation, *carved]))]
         return parts if own is None else [*parts, (own, chosen.test)]
 
-    def labels(self) -> Labels:
-        """The labels of all that is wanted, in the order of `parts`."""
-        return np.concatenate([part.labels[positions] for part, positions in self.parts])
+    @property
+    def cut(self) -> Cut:
+        """How what is wanted becomes splits."""
+        carved = self.source.test is None
+        return Cut(
+            labels=np.concatenate([part.labels[positions] for part, positions in self.parts]),
+            sizes=self.sizes,
+            classes=self.source.classes,
+            features=self.source.features,
+            test_indices=tuple(map(int, self.chosen.test)) if carved else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,34 +158,32 @@ def decode(selection: Selection, room: Room) -> Splits:
     """Decode what was selected into an array of `room`, and find out what values are normalised by."""
     # One decoding for all: sizes and colours are compared in one place.
     images = gather(selection.parts, room)
-    num_train, features = selection.sizes[0], _feature_names(selection.source, images)
+    num_train, features = selection.sizes[0], _feature_names(selection.source.features, images)
     if images.ndim == 2:
         mean, std = feature_statistics(np.asarray(images[:num_train], np.float32), features, room.forget)
         _fill(images, mean)
         room.forget()
     else:
         mean, std = statistics(np.asarray(images[:num_train], np.uint8), room.forget)
-    return splits_of(selection, images, mean, std)
-
-
-def splits_of(selection: Selection, images: Inputs, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
-    """Cut decoded examples, in the order of `selection.parts`, into the splits; no copies are made."""
-    labels = selection.labels()
     check_augment(selection.config.augment, images.shape[1:])
-    ends = np.cumsum(selection.sizes)
+    return splits_of(selection.cut, images, mean, std)
+
+
+def splits_of(cut: Cut, images: Inputs, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
+    """Cut decoded examples, in the order of `Selection.parts`, into the splits; no copies are made."""
     train, validation, test = (
-        Labelled(images=images[end - size : end], labels=labels[end - size : end])
-        for size, end in zip(selection.sizes, ends, strict=True)
+        Labelled(images=images[end - size : end], labels=cut.labels[end - size : end])
+        for size, end in zip(cut.sizes, np.cumsum(cut.sizes), strict=True)
     )
     return Splits(
         train=train,
         validation=validation,
         test=test,
-        classes=selection.source.classes,
+        classes=cut.classes,
         mean=mean,
         std=std,
-        test_indices=tuple(map(int, selection.chosen.test)) if selection.source.test is None else None,
-        features=_feature_names(selection.source, images),
+        test_indices=cut.test_indices,
+        features=_feature_names(cut.features, images),
     )
 
 
@@ -192,21 +214,42 @@ def feature_statistics(
     """Mean and standard deviation of each feature, in its unit, with its mean in the place of a missing value (NaN).
 
     The deviation of a constant feature is 1, so that it becomes 0 and another value of it elsewhere is not blown up.
-    Raises DataError that names a feature with no value at all.
+    Read twice, block by block; `forget` is called after each block. Raises DataError that names a feature with no value
+    at all.
     """
-    mean, std = [], []
-    for name, column in zip(names, vectors.T, strict=True):  # feature by feature: no second copy of all in memory
-        values = column[~np.isnan(column)].astype(np.float64)
-        if len(values) == 0:
-            raise DataError(f"the feature {name!r} has no value in the train split; leave it out (csv: data.ignore)")
-        centre = float(np.float32(values.mean()))  # as the network holds it, and as a missing value is filled
-        deviation = float(np.sqrt(((values - centre) ** 2).sum() / len(column)))
-        # Below the smallest normal number a division in single precision gives infinity.
-        is_constant = values.min() == values.max() or deviation < np.finfo(np.float32).tiny
-        mean.append(centre)
-        std.append(1.0 if is_constant else deviation)
+    counts = np.zeros(len(names), dtype=np.int64)
+    sums, squares = np.zeros(len(names)), np.zeros(len(names))
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for columns in _columns(vectors, forget):
+        counts += np.count_nonzero(~np.isnan(columns), axis=1)
+        sums += _sum_of_known(columns)
+        low, high = np.fmin(low, np.fmin.reduce(columns, axis=1)), np.fmax(high, np.fmax.reduce(columns, axis=1))
+    if not counts.all():
+        name = names[int(np.argmin(counts))]
+        raise DataError(f"the feature {name!r} has no value in the train split; leave it out (csv: data.ignore)")
+    # As the network holds it, and as a missing value is filled.
+    mean = (sums / counts).astype(np.float32).astype(np.float64)
+    for columns in _columns(vectors, forget):
+        squares += _sum_of_known((columns - mean[:, None]) ** 2)
+    deviation = np.sqrt(squares / len(vectors))
+    # Below the smallest normal number a division in single precision gives infinity.
+    is_constant = (low == high) | (deviation < np.finfo(np.float32).tiny)
+    return tuple(mean.tolist()), tuple(np.where(is_constant, 1.0, deviation).tolist())
+
+
+def _columns(vectors: Vectors, forget: Callable[[], None]) -> Iterator[Doubles]:
+    """The features of each block of vectors, (features, m), in double precision."""
+    for rows in blocks_of(vectors):
+        yield np.ascontiguousarray(vectors[rows].T, dtype=np.float64)
         forget()
-    return tuple(mean), tuple(std)
+
+
+def _sum_of_known(columns: Doubles) -> Doubles:
+    """The sum of each row without what is missing: of the values that are left, as if no other had been there."""
+    sums: Doubles = columns.sum(axis=1)
+    for row in np.flatnonzero(np.isnan(sums)):  # infinite values are refused before
+        sums[row] = columns[row][~np.isnan(columns[row])].sum()
+    return sums
 
 
 def _fill(vectors: Inputs, mean: Sequence[float]) -> None:
@@ -218,11 +261,11 @@ def _fill(vectors: Inputs, mean: Sequence[float]) -> None:
             block[missing] = np.broadcast_to(np.array(mean, dtype=np.float32), missing.shape)[missing]
 
 
-def _feature_names(source: Source, examples: Inputs) -> tuple[str, ...]:
+def _feature_names(given: tuple[str, ...], examples: Inputs) -> tuple[str, ...]:
     """The names of the features of vectors; feature1, feature2, ... where the reader has none."""
     if examples.ndim != 2:
         return ()
-    names = source.features or tuple(f"feature{number}" for number in range(1, examples.shape[1] + 1))
+    names = given or tuple(f"feature{number}" for number in range(1, examples.shape[1] + 1))
     if len(names) != examples.shape[1]:
         raise DataError(f"vectors of {examples.shape[1]} features have {len(names)} names; mend the reader")
     return names

@@ -41,7 +41,7 @@ _DAMAGE = (
 )
 
 
-@DATASETS.register("npz")
+@DATASETS.register("npz", files=True)
 def npz(config: DataConfig) -> Source:
     """Read arrays; `test_path` goes before an `x_test` beside `x_train`. Raises DataError for what is not clear."""
     path = existing_file(config.path, "data.path", _WANTED)

@@ -32,7 +32,7 @@ _BATCH_BYTES = 2**32
 """However often a file repeats its largest image in few bytes, the rows that are unpacked at once take no more."""
 
 
-@DATASETS.register("parquet")
+@DATASETS.register("parquet", files=True)
 def parquet(config: DataConfig) -> Source:
     """Read a file, or a folder with train*.parquet and perhaps test*.parquet; `test_path` goes before the latter.
 

@@ -38,7 +38,7 @@ from nasflow_cli.store.files import (
     sync_directory,
     write_whole,
 )
-from nasflow_cli.train.data.load import Selection, decode, splits_of
+from nasflow_cli.train.data.load import Cut, Selection, check_augment, decode, splits_of
 from nasflow_cli.train.data.values import Inputs, Positions, Splits, blocks_of
 
 FORMAT = 1
@@ -73,6 +73,11 @@ class Stored:
     def row_bytes(self) -> int:
         """What one example takes."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def num_bytes(self) -> int:
+        """What all examples take."""
+        return self.shape[0] * self.row_bytes
 
     @cached_property
     def _file(self) -> Any:
@@ -124,19 +129,24 @@ def open_stored(folder: Path, selection: Selection) -> tuple[Splits, Stored]:
     Of several processes one makes it and the others wait. The splits are mapped from the file. Raises NoRoomError when
     the disk is too small, and what decoding raises.
     """
-    place = folder / _key(selection)
-    found = _opened(place, selection)
-    if found is not None:
-        return found
+    place, cut = folder / _key(selection), selection.cut
+    found = open_whole(place, cut)
+    if found is None:
+        found = _open_made(place, cut, selection)
+    check_augment(selection.config.augment, found[0].input_shape)
+    return found
+
+
+def _open_made(place: Path, cut: Cut, selection: Selection) -> tuple[Splits, Stored]:
     make_directory(place)
     with _locked(place):
-        found = _opened(place, selection)
+        found = open_whole(place, cut)
         if found is None:
             remove_leftovers(place)
             # Its room is wanted; who has it open keeps it.
             remove(place / "examples.bin")
             _make(place, selection)
-            found = _opened(place, selection)
+            found = open_whole(place, cut)
     if found is None:
         raise DamagedDataError(f"{place} is not what was just written; is its disk sound?")
     return found
@@ -230,8 +240,8 @@ def _sums(examples: Inputs, room: _File) -> npt.NDArray[np.uint32]:
     return sums
 
 
-def _opened(place: Path, selection: Selection) -> tuple[Splits, Stored] | None:
-    """What is in a folder; None where it is missing, damaged or of something else."""
+def open_whole(place: Path, cut: Cut) -> tuple[Splits, Stored] | None:
+    """What is in the folder of one file; None where it is missing, damaged or of something else."""
     try:
         about = json.loads(_about(place).read_bytes())
         crc = about.pop("crc32")
@@ -254,9 +264,9 @@ def _opened(place: Path, selection: Selection) -> tuple[Splits, Stored] | None:
         images = stored.mapped()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    if len(images) != sum(selection.sizes):
+    if len(images) != sum(cut.sizes) or len(images) != len(cut.labels):
         return None
-    return splits_of(selection, images, tuple(about["mean"]), tuple(about["std"])), stored
+    return splits_of(cut, images, tuple(about["mean"]), tuple(about["std"])), stored
 
 
 def _crc(array: npt.NDArray[Any]) -> int:
