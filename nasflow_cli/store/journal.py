@@ -178,7 +178,7 @@ def recorded_data(path: Path) -> DataRecord | None:
     try:
         with path.open("rb") as file:
             first = file.readline()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the second is told with more words where a run is opened
         return None
     except OSError as error:
         raise RunDirectoryError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
