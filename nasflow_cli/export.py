@@ -63,7 +63,7 @@ BATCH_SIZE = 256
 """Examples that are computed at a time."""
 
 TIMEOUT_S = 3600.0
-"""How long the check in a fresh process may take."""
+"""How long the check in a fresh process may take for one batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

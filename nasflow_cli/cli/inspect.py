@@ -134,7 +134,7 @@ def _trial_json(trial: Trial, result: Result | None) -> dict[str, Any]:
 
 
 def _data_lines(data: dict[str, Any] | None) -> list[str]:
-    return [] if data is None or data["revision"] is None else [f"data      commit {data['revision']} of the hub's"]
+    return [] if data is None or data["revision"] is None else [f"data      commit {data['revision']} on the hub"]
 
 
 def _status_text(facts: dict[str, Any]) -> str:

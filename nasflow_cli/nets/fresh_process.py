@@ -67,7 +67,7 @@ def in_fresh_process(source: Path, timeout_s: float) -> Iterator[Logits]:
     """Load the network that `source` describes, beside its weights, and yield what computes its logits there.
 
     A batch at a time passes through pipes; nothing is written beside the source. Raises NasflowError, with the
-    process's last words, when it fails, has not ended after so many seconds, or has imported nasflow.
+    process's last words, when it fails, lets a batch wait for so many seconds, or has imported nasflow.
     """
     with tempfile.TemporaryDirectory(prefix="nasflow-") as folder:
         words = Path(folder) / "stderr"
@@ -77,27 +77,19 @@ def in_fresh_process(source: Path, timeout_s: float) -> Iterator[Logits]:
             process = subprocess.Popen(  # noqa: S603 - our own program, no shell
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, cwd=folder
             )
-        asked, late = _Asked(process), threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(timeout_s, end)
-        timer.start()
+        asked = _Asked(process, timeout_s)
         try:
             yield asked.logits
             asked.end()
         except _EndedError as error:
-            if late.is_set():
+            if asked.is_late:
                 raise NasflowError(
-                    f"{source.name} was checked in a process of its own, which did not end within {timeout_s:g} s; "
+                    f"{source.name} was checked in a process of its own, which did not answer within {timeout_s:g} s; "
                     "see whether the machine is busy, then export again"
                 ) from None
             said = words.read_text(encoding="utf-8", errors="replace")
             raise NasflowError(_failed(source, error.code, said)) from None
         finally:
-            timer.cancel()
             process.kill()
             process.wait()
             asked.close()
@@ -158,13 +150,19 @@ class _EndedError(Exception):
 class _Asked:
     """The process's ends of the pipes. A question is a line of JSON and bytes, and so is an answer."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], timeout_s: float) -> None:
         assert process.stdin is not None  # noqa: S101 - they are pipes
         assert process.stdout is not None  # noqa: S101
         self._process, self._questions, self._answers = process, process.stdin, process.stdout
+        self._timeout_s = timeout_s
+        self.is_late = False
 
     def logits(self, examples: Tensor) -> Tensor:
         """Raises _EndedError."""
+        with self._limited():
+            return self._logits(examples)
+
+    def _logits(self, examples: Tensor) -> Tensor:
         body = examples.contiguous().numpy().tobytes()
         self._ask([list(examples.shape), str(examples.dtype).removeprefix("torch."), len(body)], body)
         line = self._answers.readline()
@@ -177,15 +175,30 @@ class _Asked:
 
     def end(self) -> None:
         """Say that nothing more is asked. Raises _EndedError when it then ends with an error."""
-        self._ask([[], "", 0], b"")
-        if (code := self._process.wait()) != 0:
-            raise _EndedError(code)
+        with self._limited():
+            self._ask([[], "", 0], b"")
+            if (code := self._process.wait()) != 0:
+                raise _EndedError(code)
 
     def close(self) -> None:
         """Close the pipes; what was not read is dropped."""
         self._answers.close()
         with contextlib.suppress(OSError):  # something was still to be written
             self._questions.close()
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Kill the process when this takes too long; who waits for it is woken by that."""
+        timer = threading.Timer(self._timeout_s, self._end)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end(self) -> None:
+        self.is_late = True
+        self._process.kill()
 
     def _ask(self, question: list[object], body: bytes) -> None:
         try:

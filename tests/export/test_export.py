@@ -544,7 +544,7 @@ def test_a_fresh_process_that_imported_nasflow_is_not_believed(tmp_path: Path) -
 
 
 def test_a_fresh_process_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(NasflowError, match=r"did not end within 0\.5 s"):
+    with pytest.raises(NasflowError, match=r"did not answer within 0\.5 s"):
         in_fresh_process(tmp_path, "import threading\nthreading.Event().wait()\n", timeout_s=0.5)
 
 
