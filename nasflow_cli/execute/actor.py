@@ -35,8 +35,9 @@ class Actor:
     """
 
     def __init__(self, hello: bytes) -> None:
-        """`hello` is `{"target", "setup", "limit_s", "environment", "memory_bytes", "umask", "path", "version"}`.
+        """`hello` is what `bridge.py` says of all tasks.
 
+        Its `look_every_s` is how often the worker looks whether this process is halted, which no other here would see.
         Of `path`, the driver's `sys.path`, what is not known here is searched last. Raises RuntimeError when nasflow
         has another version here.
         """
@@ -56,7 +57,9 @@ class Actor:
             memory_bytes=said["memory_bytes"],
         )
         clock = steady(time.time, time.monotonic)
-        self._executor = LocalExecutor(said["target"], said["setup"], [slot], said["limit_s"], clock)
+        self._executor = LocalExecutor(
+            said["target"], said["setup"], [slot], said["limit_s"], clock, guard_every_s=said["look_every_s"]
+        )
         # The kernel ends the worker with the thread that started it; Ray's threads are not ours.
         self._lane = ThreadPoolExecutor(max_workers=1, initializer=hold_signals)
         self._wish: tuple[int, float] | None = None

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -24,11 +24,13 @@ from typing import Any
 
 import nasflow_cli
 from nasflow_cli.core.errors import MissingError
+from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.execute import ray_node
 from nasflow_cli.execute.actor import Actor
 from nasflow_cli.execute.boundary import MESSAGE_LENGTH, Message, decode, encode
+from nasflow_cli.execute.halted import HaltWatch
 from nasflow_cli.execute.ray_node import Share
-from nasflow_cli.execute.session import end_members, members, program_of
+from nasflow_cli.execute.session import children, end_members, members, program_of
 from nasflow_cli.execute.worker import DRIVERS_SIGNALS
 
 TRIES = 3
@@ -39,6 +41,9 @@ LEAVING_S = 3.0
 
 HEART = ("gcs_server", "raylet")
 """The programs without which a Ray that was started here is none."""
+
+OVERDUE_LOOKS = 24
+"""For how many looks more than its time limit a task may run of which its actor says nothing: two minutes."""
 
 REASON_LENGTH = 300
 """Characters kept of what Ray says became of an actor."""
@@ -55,7 +60,7 @@ Events = queue.SimpleQueue[Callable[["_Bridge"], None]]
 class _Seat:
     """An actor; `who` is empty until it is there. `task` is what it has, of which `serial` names this attempt.
 
-    `working` is set once the task has been sent, `stopping` when it is to stop.
+    `working` is set once the task has been sent, and seen at so many `looks` since; `stopping` when it is to stop.
     """
 
     actor: Any
@@ -63,6 +68,7 @@ class _Seat:
     task: Message | None = None
     serial: int = 0
     working: bool = False
+    looks: int = 0
     stopping: bool = False
 
 
@@ -92,7 +98,9 @@ def serve(connection: Connection, driver: int) -> None:
     while True:
         # The driver may be gone, which the other thread sees too.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            events.get()(bridge)
+            with contextlib.suppress(queue.Empty):
+                events.get(timeout=hello["look_every_s"])(bridge)
+            bridge.look(time.monotonic())
 
 
 def _redirect(folder: str | None) -> None:
@@ -132,14 +140,14 @@ def _leave(folder: str | None) -> None:
     os._exit(0)
 
 
-def heart_of(pids: Sequence[int]) -> list[int]:
-    """Descriptors of those of the processes that are at the heart of Ray. Raises MissingError when there is none."""
-    heart = []
+def heart_of(pids: Sequence[int]) -> dict[int, int]:
+    """Those of the processes that are at the heart of Ray, each with a descriptor. Raises MissingError without any."""
+    heart = {}
     for pid in pids:
         # One that has just ended, a kernel before 5.3, or a Python that was built for one.
         with contextlib.suppress(OSError, AttributeError):
             if program_of(pid) in HEART:
-                heart.append(os.pidfd_open(pid))
+                heart[pid] = os.pidfd_open(pid)
     if not heart:
         raise MissingError(
             f"of the Ray that was started here none of {', '.join(HEART)} can be watched (it needs Linux 5.3, a Python "
@@ -148,12 +156,17 @@ def heart_of(pids: Sequence[int]) -> list[int]:
     return heart
 
 
-def _watch(heart: list[int], folder: str) -> None:
+def _watch(heart: Mapping[int, int], folder: str, look_every_s: float) -> None:
     """End everything when what is at the heart of Ray has ended: the driver starts anew with the next task.
 
-    Ray would wait for a minute, and then abort this process.
+    Ray would wait for a minute, and then abort this process. What stays halted is ended: Ray would wait for ever. The
+    workers are left to their actors.
     """
-    wait(heart)
+    halts, parents = HaltWatch(), {os.getpid(), *heart}
+    while not wait(list(heart.values()), look_every_s):
+        for pid in halts.look(children(os.getpid(), parents)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     _leave(folder)
 
 
@@ -164,7 +177,7 @@ def _open(hello: Message) -> Share | str:
             return ray_node.connect(hello)
         share = ray_node.start(hello)
         heart = heart_of(members(os.getpid()))
-        threading.Thread(target=_watch, args=(heart, hello["folder"]), daemon=True).start()
+        threading.Thread(target=_watch, args=(heart, hello["folder"], hello["look_every_s"]), daemon=True).start()
     except MissingError as error:
         return str(error)
     # Ray has no error of its own for what can be wrong with a cluster; ConnectionError and timeouts are OSErrors.
@@ -190,12 +203,15 @@ class _Bridge:
         self._seats: list[_Seat] = []
         self._serial = 0
         self._most = share.actors
+        self._limit_s: float | None = hello["limit_s"]
+        self._look_every_s: float = hello["look_every_s"]
+        self._looked = time.monotonic()
         environment = dict(share.environment)
         if share.num_gpus:
             environment.pop("CUDA_VISIBLE_DEVICES", None)  # Ray says which device
         self._hello = encode(
             {
-                **{name: hello[name] for name in ("target", "setup", "limit_s", "memory_bytes")},
+                **{name: hello[name] for name in ("target", "setup", "limit_s", "memory_bytes", "look_every_s")},
                 "environment": environment,
                 "umask": umask(),
                 "path": sys.path,
@@ -226,6 +242,23 @@ class _Bridge:
                 seat.stopping = True
                 if seat.working:
                     seat.actor.stop.remote(seat.serial, grace_s)
+
+    def look(self, now: float) -> None:
+        """Every few seconds: give up actors that should have ended a task for its time, and have said nothing.
+
+        They and their workers may be halted at once, so that neither sees the other. Looks are counted and not
+        seconds, for the time in which this process was halted with them.
+        """
+        if self._limit_s is None or now - self._looked < self._look_every_s:
+            return
+        self._looked = now
+        for seat in [seat for seat in self._seats if seat.task is not None and seat.working]:
+            seat.looks += 1
+            if (seat.looks - OVERDUE_LOOKS) * self._look_every_s > self._limit_s and seat.task is not None:
+                message = f"no result after {self._limit_s:g} s, the time limit of a trial, nor a word of {seat.who}"
+                self._fail(seat.task, message, kind="timeout")
+                self._drop(seat)
+        self._dispatch()
 
     def leave(self) -> None:
         """Take leave of the cluster, which ends the actors, and end this process."""
@@ -287,7 +320,7 @@ class _Bridge:
         if order is None:
             return
         if error is None and not seat.stopping:
-            seat.working = True
+            seat.working, seat.looks = True, 0
             said = {"serial": seat.serial, **{name: order[name] for name in ("number", "run", "log")}}
             self._when_done(seat.actor.work.remote(encode(said)), partial(self._answered, seat))
             return
@@ -321,8 +354,8 @@ class _Bridge:
             self._drop(seat)
         self._dispatch()
 
-    def _fail(self, order: Message, message: str) -> None:
-        self._post({"number": order["number"], "lost": {"kind": "worker", "message": message}})
+    def _fail(self, order: Message, message: str, kind: ErrorKind = "worker") -> None:
+        self._post({"number": order["number"], "lost": {"kind": kind, "message": message}})
 
     def _drop(self, seat: _Seat) -> None:
         """Forget an actor. What it held is given back by Ray when it is no more."""

@@ -38,6 +38,9 @@ FRESH = frozenset(
 )
 """Tests of the contract that need an executor of their own."""
 
+LOOK_EVERY_S = 0.05
+"""How often what may have been halted is looked at here."""
+
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same as an IPv6 address, and ::1, as /proc/net/tcp writes them."""
 
@@ -53,8 +56,11 @@ def usual_folder() -> float | None:
 
 @pytest.fixture(scope="module")
 def started(usual_folder: float | None) -> Iterator[RayExecutor]:
-    """An executor with a Ray of its own, which takes seconds to start."""
-    with make_ray("handlers:build", {"path": "data"}, SLOTS, None, time.time) as executor:
+    """An executor with a Ray of its own, which takes seconds to start. What is halted is given up soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nasflow_cli.execute.cluster.LOOK_EVERY_S", LOOK_EVERY_S)
+        executor = make_ray("handlers:build", {"path": "data"}, SLOTS, None, time.time)
+    with executor:
         assert isinstance(executor, RayExecutor)
         yield executor
 
@@ -274,23 +280,71 @@ def test_a_secret_keeps_other_users_of_the_machine_from_a_ray_that_was_started_h
     assert secret.partition(b"=")[2] != MANNERS["RAY_AUTH_TOKEN"].encode()
 
 
-@pytest.mark.parametrize("victim", ["bridge", "raylet"])
-def test_when_all_of_ray_ends_running_tasks_fail_and_the_next_has_a_new_one(
-    desk: Desk, signpost: Signpost, victim: str
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        ("bridge", signal.SIGKILL),
+        ("raylet", signal.SIGKILL),
+        ("raylet", signal.SIGSTOP),
+        ("gcs_server", signal.SIGSTOP),
+    ],
+)
+def test_when_all_of_ray_ends_or_its_heart_stays_halted_what_ran_is_begun_again_on_a_new_one(
+    desk: Desk, signpost: Signpost, victim: str, number: signal.Signals
 ) -> None:
     before, folder = desk.session, desk.folder
-    desk.submit(do="hang", signpost=str(signpost.path))
+    desk.submit(do="train_to_the_end", signpost=str(signpost.path))
     signpost.pid()
     named = {program_of(pid): pid for pid in members(before)}
-    os.kill(before if victim == "bridge" else named["raylet"], signal.SIGKILL)
+    os.kill(before if victim == "bridge" else named[victim], number)
 
-    failure = desk.failure()
+    while not signpost.is_reached():
+        assert desk.executor.collect(0.1) == []
 
-    assert failure.kind == "worker"
-    signpost.wait_until_nobody_holds_it()
+    assert desk.session != before
     assert members(before) == []
     assert not folder.exists()
-    assert desk.reply(do="echo", value=1)["got"] == 1
+    (outcome,) = desk.executor.stop(GRACE_S)
+    assert outcome.reply == {"done": True}
+
+
+@pytest.mark.parametrize("limit_s", [None, 600.0])
+def test_an_actor_that_stays_halted_fails_its_task_with_and_without_a_time_limit(
+    address: str, tmp_path: Path, signpost: Signpost, monkeypatch: pytest.MonkeyPatch, limit_s: float | None
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.cluster.LOOK_EVERY_S", LOOK_EVERY_S)
+    with make_ray("handlers:build", {}, SLOTS, limit_s, time.time, Cluster(address=address)) as executor:
+        desk = Desk(executor, tmp_path / "log.txt")
+        desk.submit(do="train", signpost=str(signpost.path))
+        actor = parent_of(signpost.pid())
+        os.kill(actor, signal.SIGSTOP)
+
+        failure = desk.failure()
+
+        assert failure.kind == "worker"
+        assert failure.message.startswith(f"worker died: process {actor} on ")
+        signpost.wait_until_nobody_holds_it()
+        assert desk.reply(do="echo", value=1)["got"] == 1
+
+
+def test_an_actor_that_is_halted_with_its_worker_is_over_the_time_limit_all_the_same(
+    address: str, tmp_path: Path, signpost: Signpost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.cluster.LOOK_EVERY_S", LOOK_EVERY_S)
+    with make_ray("handlers:build", {}, SLOTS, 6.0, time.time, Cluster(address=address, workers=1)) as executor:
+        desk = Desk(executor, tmp_path / "log.txt")
+        desk.reply(do="tell")  # its worker has started, which counts for the limit
+        desk.submit(do="train", signpost=str(signpost.path))
+        worker = signpost.pid()
+        for pid in (parent_of(worker), worker):
+            os.kill(pid, signal.SIGSTOP)
+
+        failure = desk.failure()
+
+        assert failure.kind == "timeout"
+        assert "6 s, the time limit of a trial, nor a word of process" in failure.message
+        signpost.wait_until_nobody_holds_it()
+        assert desk.reply(do="echo", value=1)["got"] == 1
 
 
 def test_a_task_over_its_limit_is_ended(address: str, tmp_path: Path, signpost: Signpost) -> None:

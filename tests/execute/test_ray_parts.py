@@ -166,8 +166,9 @@ def test_a_process_that_ends_before_it_is_watched_is_left_out_and_a_ray_of_which
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
 
-        (watched,) = heart_of([ended.pid, lives.pid])
+        ((pid, watched),) = heart_of([ended.pid, lives.pid]).items()
 
+        assert pid == lives.pid
         assert not wait([watched], 0)
         lives.kill()
         assert wait([watched], 60)

@@ -1,0 +1,171 @@
+"""A bridge to Ray that is halted is noticed, and no other is. Needs no Ray, and waits for no real minute."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import bridge_without_ray
+import pytest
+from halting import halt, let_go_on
+from one_worker import Clock
+from signpost import PATIENCE_S, Signpost
+
+from nasflow_cli.execute.cluster import TRIES, RayExecutor
+from nasflow_cli.execute.halted import LOOK_EVERY_S, NUM_LOOKS, HaltWatch, guard
+from nasflow_cli.execute.protocol import Outcome, Task
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+class Line:
+    """An executor, the clock that it reads, and the process id of its bridge."""
+
+    def __init__(self, log: Path) -> None:
+        self.clock = Clock()
+        self.executor = RayExecutor({"address": "127.0.0.1:9"}, self.clock)
+        self.log = log
+
+    @property
+    def bridge(self) -> int:
+        assert self.executor._link is not None
+        return self.executor._link.pid
+
+    def submit(self, number: int = 0, **payload: str) -> None:
+        self.executor.submit(Task(number=number, payload=payload, log=self.log))
+
+    def look(self, times: int) -> list[Outcome]:
+        """Have the executor look so often."""
+        outcomes = []
+        for _ in range(times):
+            self.clock.now += LOOK_EVERY_S
+            outcomes += self.executor.collect(0.0)
+        return outcomes
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    monkeypatch.setattr("nasflow_cli.execute.cluster.bridge.serve", bridge_without_ray.serve)
+    line = Line(tmp_path / "log.txt")
+    with line.executor:
+        yield line
+        os.kill(line.bridge, signal.SIGCONT)
+
+
+def test_a_bridge_that_stays_halted_is_replaced_and_its_tasks_are_begun_again(
+    line: Line, signpost: Signpost, tmp_path: Path
+) -> None:
+    line.submit(do="wait_once", waited=str(tmp_path / "waited"), signpost=str(signpost.path))
+    halted = signpost.pid()
+    halt(halted)
+
+    assert line.look(NUM_LOOKS - 1) == []
+    assert line.bridge == halted
+    line.look(1)
+
+    assert line.bridge != halted
+    with pytest.raises(ProcessLookupError):
+        os.kill(halted, 0)
+    (outcome,) = line.executor.collect(PATIENCE_S)
+    assert (outcome.number, outcome.reply) == (0, {"pid": line.bridge})
+
+
+def test_a_bridge_that_was_halted_and_let_go_on_is_kept(line: Line, signpost: Signpost) -> None:
+    line.submit(do="wait", signpost=str(signpost.path))
+    halted = signpost.pid()
+    halt(halted)
+    line.look(NUM_LOOKS - 1)
+    let_go_on(halted)
+    line.look(1)
+    halt(halted)
+
+    line.look(NUM_LOOKS - 1)
+
+    assert line.bridge == halted
+
+
+def test_a_bridge_that_was_halted_together_with_its_driver_is_kept(line: Line, signpost: Signpost) -> None:
+    line.submit(do="wait", signpost=str(signpost.path))
+    halted = signpost.pid()
+    halt(halted)
+    line.clock.now += 3600
+
+    line.look(1)
+
+    assert line.bridge == halted
+
+
+def test_a_bridge_that_only_has_nothing_to_say_is_kept_for_ever(line: Line, signpost: Signpost) -> None:
+    line.submit(do="wait", signpost=str(signpost.path))
+    quiet = signpost.pid()
+
+    assert line.look(100 * NUM_LOOKS) == []
+
+    assert line.bridge == quiet
+    line.submit(1, do="echo")
+    (outcome,) = line.executor.collect(PATIENCE_S)
+    assert outcome.number == 1
+
+
+def test_a_task_whose_bridge_ends_each_time_fails_at_last_and_the_next_is_done(line: Line, signpost: Signpost) -> None:
+    line.submit(do="die", signpost=str(signpost.path))
+
+    (outcome,) = line.executor.collect(PATIENCE_S)
+
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "worker"
+    assert outcome.failure.message.startswith("worker died 3 times with all of Ray, whose driver is gone: killed by")
+    assert len(signpost.pids()) == TRIES
+    line.submit(1, do="echo")
+    assert [each.number for each in line.executor.collect(PATIENCE_S)] == [1]
+
+
+def test_a_task_that_has_its_reply_is_not_begun_again(line: Line, signpost: Signpost, tmp_path: Path) -> None:
+    line.submit(1, do="echo")
+    line.submit(0, do="wait_once", waited=str(tmp_path / "waited"), signpost=str(signpost.path))
+    os.kill(signpost.pid(), signal.SIGKILL)
+
+    outcomes = line.executor.collect(PATIENCE_S)
+    while line.executor.running:
+        outcomes += line.executor.collect(PATIENCE_S)
+
+    assert [outcome.number for outcome in outcomes] == [1, 0]
+
+
+def test_of_several_processes_each_is_given_up_for_its_own_looks() -> None:
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE) as early,
+        subprocess.Popen(command, stdin=subprocess.PIPE) as late,
+    ):
+        pids, watch = [early.pid, late.pid], HaltWatch()
+        halt(early.pid)
+        assert watch.look(pids) == set()
+        halt(late.pid)
+
+        given_up = [watch.look(pids) for _ in range(NUM_LOOKS)]
+
+        assert given_up[-2:] == [{early.pid}, {early.pid, late.pid}]
+        assert not any(given_up[:-2])
+        early.kill()
+        late.kill()
+
+
+def test_whoever_is_not_halted_is_guarded_and_not_ended() -> None:
+    class EnoughError(Exception):
+        pass
+
+    looks = 0
+
+    def pause() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 10 * NUM_LOOKS:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        guard(os.getpid(), pause)
