@@ -13,15 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nasflow_cli.execute.control_groups import PROC, cores_allowed
 from nasflow_cli.execute.protocol import Slot
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 CHILDREN_VARIABLE = "NASFLOW_DEVICE_CHILDREN"
 """Tells a worker how many workers have its device, itself included. Set for each; 1 without a device."""
-
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""`<microseconds or max> <period in microseconds>`: what a container or a batch system allows."""
 
 
 def device_slots(
@@ -83,15 +81,11 @@ def visible_tokens(visible: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tokens))
 
 
-def usable_cores(quota: Path = CGROUP_QUOTA) -> int:
-    """Return how many cores this process may use: its affinity, cut by the quota of its control group, rounded up."""
+def usable_cores(proc: Path = PROC) -> int:
+    """Return how many cores this process may use: its affinity, cut by the quota of its control groups, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        allowed, period = quota.read_text(encoding="ascii").split()
-        limit = math.ceil(int(allowed) / int(period))
-    except (OSError, ValueError, ZeroDivisionError):  # no such control group, or "max"
-        return cores
-    return max(1, min(cores, limit))
+    allowed = cores_allowed(proc)
+    return cores if allowed is None else max(1, min(cores, math.ceil(allowed)))
 
 
 def _devices(visible: str | None, count_devices: Callable[[], int]) -> tuple[str, ...]:
