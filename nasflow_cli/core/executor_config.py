@@ -54,7 +54,8 @@ class ExecutorConfig(Section):
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Worker processes; None fills the machine, or the Ray cluster. On a cluster: at most so many.",
+        description="Worker processes; None fills the machine, or the Ray cluster. On a cluster: at most so many. "
+        "Those of one machine, or node of a cluster, share its cores as threads (the cores that Ray counts there).",
     )
     children_per_device: int = Field(
         default=1,

@@ -75,10 +75,11 @@ class _Seat:
 def serve(connection: Connection, driver: int) -> None:
     """Run in a new process until nasflow's driver is gone, which the end of its orders tells.
 
-    The first message says all that `ray_node` and `Actor` are told; it is answered by `{"ready": slots}` or
-    `{"missing": why}`. Then `{"number", "run": payload, "log": path}` is a task and `{"stop": grace_s}` stops all of
-    them. Each task is answered once, by its `number` and what `boundary.attempt` says, or by its `number` and `lost`:
-    a failure, or None for an interruption.
+    The first message says all that `ray_node` and `Actor` are told; it is answered by `{"ready", "on_a_node"}`, the
+    number of slots and how many of them one node has at most, or by `{"missing": why}`. Then
+    `{"number", "run": payload, "log": path}` is a task and `{"stop": grace_s}` stops all of them. Each task is answered
+    once, by its `number` and what `boundary.attempt` says, or by its `number` and `lost`: a failure, or None for an
+    interruption.
     """
     os.setsid()
     for number in DRIVERS_SIGNALS:
@@ -90,10 +91,11 @@ def serve(connection: Connection, driver: int) -> None:
     events: Events = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, events, folder), daemon=True).start()
     ready = _open(hello)
-    connection.send_bytes(encode({"missing": ready} if isinstance(ready, str) else {"ready": ready.actors}))
     if isinstance(ready, str):
+        connection.send_bytes(encode({"missing": ready}))
         _leave(folder)
         return
+    connection.send_bytes(encode({"ready": ready.actors, "on_a_node": ready.on_a_node}))
     bridge = _Bridge(hello, ready, lambda message: connection.send_bytes(encode(message)), events)
     while True:
         # The driver may be gone, which the other thread sees too.
@@ -213,6 +215,7 @@ class _Bridge:
             {
                 **{name: hello[name] for name in ("target", "setup", "limit_s", "memory_bytes", "look_every_s")},
                 "environment": environment,
+                "on_nodes": {name: dict(there) for name, there in share.on_nodes.items()},
                 "umask": umask(),
                 "path": sys.path,
                 "version": nasflow_cli.__version__,

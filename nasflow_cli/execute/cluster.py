@@ -108,13 +108,18 @@ class RayExecutor(Executor):
         self._halts = HaltWatch()
         # Before multiprocessing's own exit function, which would wait for the bridge.
         atexit.register(self.close)
-        self._slots = 0
-        self._slots = self._connect()
+        self._slots, self._on_a_node = 0, 0
+        self._slots, self._on_a_node = self._connect()
 
     @property
     def slots(self) -> int:
         """How many actors there can be, as the cluster was at the start."""
         return self._slots
+
+    @property
+    def slots_a_machine(self) -> int:
+        """How many actors a node can have at most, by Ray's resources of the nodes."""
+        return self._on_a_node
 
     @property
     def running(self) -> frozenset[int]:
@@ -184,8 +189,8 @@ class RayExecutor(Executor):
         self._outcomes = {}
         return outcomes
 
-    def _connect(self) -> int:
-        """Start a bridge and wait until it has a cluster; return the number of its slots. Raises MissingError."""
+    def _connect(self) -> tuple[int, int]:
+        """Start a bridge and wait until it has a cluster; return its slots and those of a node. Raises MissingError."""
         folder = None
         try:
             folder = private_folder() if self._hello["address"] is None else None
@@ -204,7 +209,7 @@ class RayExecutor(Executor):
         heard = any(wait([process.connection, process.sentinel], LOOK_EVERY_S) for _ in waits)
         message = process.receive() if heard else {"missing": f"Ray did not answer for {START_PATIENCE_S:g} s"}
         if message is not None and "ready" in message:
-            return int(message["ready"])
+            return int(message["ready"]), int(message["on_a_node"])
         code = self._link.end(at_once=not heard)
         self._link = None
         where = self._hello["address"] or "started here"

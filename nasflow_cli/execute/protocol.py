@@ -100,6 +100,11 @@ class Executor(Protocol):
         ...
 
     @property
+    def slots_a_machine(self) -> int:
+        """How many tasks can run at once on one machine, at most."""
+        return self.slots
+
+    @property
     def running(self) -> frozenset[int]:
         """The numbers of the tasks that hold a slot."""
         ...

@@ -1,4 +1,4 @@
-"""Stands in for Ray's driver: it says what `bridge.serve` says, and does in its own process what a task asks for."""
+"""Stands in for Ray's driver: it says what `bridge.serve` says, and has tasks that wait, or die."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nasflow_cli.execute.boundary import Message, decode, encode
 
 def serve(connection: Connection, driver: int) -> None:
     connection.recv_bytes()
-    connection.send_bytes(encode({"ready": 2}))
+    connection.send_bytes(encode({"ready": 2, "on_a_node": 2}))
     signposts = []
     while True:
         try:
@@ -20,15 +20,13 @@ def serve(connection: Connection, driver: int) -> None:
         except EOFError:
             return
         task: Message = order["run"]
+        begun_before = "begun" in task and Path(task["begun"]).exists()
+        if "begun" in task:
+            Path(task["begun"]).touch()
         if "signpost" in task:
             signposts.append(os.open(task["signpost"], os.O_WRONLY))
             os.write(signposts[-1], f"{os.getpid()}\n".encode())
-        match task["do"]:
-            case "echo":
-                connection.send_bytes(encode({"number": order["number"], "reply": task, "seconds": 0.0}))
-            case "wait_once" if Path(task["waited"]).exists():
-                connection.send_bytes(encode({"number": order["number"], "reply": {"pid": os.getpid()}, "seconds": 0}))
-            case "wait_once":
-                Path(task["waited"]).touch()
-            case "die":
-                os.kill(os.getpid(), signal.SIGKILL)
+        if task["do"] == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task["do"] == "echo" or begun_before:
+            connection.send_bytes(encode({"number": order["number"], "reply": {"pid": os.getpid()}, "seconds": 0.0}))

@@ -10,6 +10,7 @@ from groups import Groups, write
 
 from nasflow_cli.execute.devices import (
     CHILDREN_VARIABLE,
+    NEIGHBOURS_VARIABLE,
     THREAD_VARIABLES,
     children_of_devices,
     device_slots,
@@ -84,6 +85,7 @@ def test_workers_on_the_cpu_share_no_device() -> None:
     slots = device_slots(3, 2, None, lambda: 0, 8)
 
     assert {slot.environment[CHILDREN_VARIABLE] for slot in slots} == {"1"}
+    assert {slot.environment[NEIGHBOURS_VARIABLE] for slot in slots} == {"3"}
     assert children_of_devices(slots) == {}
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from signpost import PATIENCE_S, Signpost
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute.cluster import Cluster, RayExecutor, make_ray
-from nasflow_cli.execute.devices import CHILDREN_VARIABLE
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE, NEIGHBOURS_VARIABLE
 from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
 from nasflow_cli.execute.session import members, program_of
 
@@ -397,15 +398,16 @@ def test_on_a_cluster_that_others_use_tasks_wait_for_the_workers_that_found_room
     assert len({outcome.reply["pid"] for outcome in outcomes if outcome.reply}) == 1
 
 
-def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
+def test_on_a_cluster_ray_says_which_device_and_the_node_how_many_share_it_and_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in MANNERS.items():
         monkeypatch.setenv(name, value)
-    names = ("CUDA_VISIBLE_DEVICES", CHILDREN_VARIABLE)
-    with cluster(num_gpus=2) as address, ExitStack() as stack:
+    names = ("CUDA_VISIBLE_DEVICES", CHILDREN_VARIABLE, NEIGHBOURS_VARIABLE, "OMP_NUM_THREADS")
+    with cluster(num_cpus=13, num_gpus=2) as address, ExitStack() as stack:
         places = Cluster(address=address, children_per_device=2)
         with make_ray("handlers:build", {}, SLOTS, None, time.time, places) as executor:
+            assert executor.slots == executor.slots_a_machine == 4
             posts = [Signpost(tmp_path / f"post {number}") for number in range(executor.slots)]
             for number, post in enumerate(posts):
                 stack.callback(post.close)
@@ -414,9 +416,12 @@ def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
             for post in posts:
                 post.pid()
             outcomes = executor.stop(GRACE_S)  # now all are held at once
+        with make_ray("handlers:build", {}, SLOTS, None, time.time, replace(places, workers=1)) as executor:
+            alone = Desk(executor, tmp_path / "log.txt").reply(do="variable", name="OMP_NUM_THREADS")
 
     replies = [outcome.reply["got"] for outcome in outcomes if outcome.reply]
-    assert sorted(replies) == [["0", "2"], ["0", "2"], ["1", "2"], ["1", "2"]]
+    assert sorted(replies) == [[device, "2", "4", "3"] for device in ("0", "0", "1", "1")]
+    assert alone["got"] == "13"
 
 
 def test_a_cluster_that_is_lost_for_good_fails_no_task(

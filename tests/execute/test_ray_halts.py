@@ -59,7 +59,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 def test_a_bridge_that_stays_halted_is_replaced_and_its_tasks_are_begun_again(
     line: Line, signpost: Signpost, tmp_path: Path
 ) -> None:
-    line.submit(do="wait_once", waited=str(tmp_path / "waited"), signpost=str(signpost.path))
+    line.submit(do="wait", begun=str(tmp_path / "begun"), signpost=str(signpost.path))
     halted = signpost.pid()
     halt(halted)
 
@@ -126,7 +126,7 @@ def test_a_task_whose_bridge_ends_each_time_fails_at_last_and_the_next_is_done(l
 
 def test_a_task_that_has_its_reply_is_not_begun_again(line: Line, signpost: Signpost, tmp_path: Path) -> None:
     line.submit(1, do="echo")
-    line.submit(0, do="wait_once", waited=str(tmp_path / "waited"), signpost=str(signpost.path))
+    line.submit(0, do="wait", begun=str(tmp_path / "begun"), signpost=str(signpost.path))
     os.kill(signpost.pid(), signal.SIGKILL)
 
     outcomes = line.executor.collect(PATIENCE_S)
@@ -136,23 +136,27 @@ def test_a_task_that_has_its_reply_is_not_begun_again(line: Line, signpost: Sign
     assert [outcome.number for outcome in outcomes] == [1, 0]
 
 
-def test_of_several_processes_each_is_given_up_for_its_own_looks() -> None:
+@pytest.fixture
+def idle() -> Iterator[list[int]]:
+    """The ids of two processes that do nothing."""
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
-    with (
-        subprocess.Popen(command, stdin=subprocess.PIPE) as early,
-        subprocess.Popen(command, stdin=subprocess.PIPE) as late,
-    ):
-        pids, watch = [early.pid, late.pid], HaltWatch()
-        halt(early.pid)
-        assert watch.look(pids) == set()
-        halt(late.pid)
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]
+    yield [process.pid for process in processes]
+    for process in processes:
+        process.kill()
+        process.communicate()
 
-        given_up = [watch.look(pids) for _ in range(NUM_LOOKS)]
 
-        assert given_up[-2:] == [{early.pid}, {early.pid, late.pid}]
-        assert not any(given_up[:-2])
-        early.kill()
-        late.kill()
+def test_of_several_processes_each_is_given_up_for_its_own_looks(idle: list[int]) -> None:
+    (early, late), watch = idle, HaltWatch()
+    halt(early)
+    assert watch.look(idle) == set()
+    halt(late)
+
+    given_up = [watch.look(idle) for _ in range(NUM_LOOKS)]
+
+    assert given_up[-2:] == [{early}, {early, late}]
+    assert not any(given_up[:-2])
 
 
 def test_whoever_is_not_halted_is_guarded_and_not_ended() -> None:
