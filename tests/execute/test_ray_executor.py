@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from contracts.executor_contract import GRACE_S, ExecutorContract
+from one_task import OneTask
 from ray_clusters import MANNERS, cluster
 from signpost import PATIENCE_S, Signpost
 
@@ -22,7 +23,7 @@ from nasflow_cli.core.errors import MissingError
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute.cluster import Cluster, RayExecutor, make_ray
 from nasflow_cli.execute.devices import CHILDREN_VARIABLE, NEIGHBOURS_VARIABLE
-from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
+from nasflow_cli.execute.protocol import Executor, Slot, Task
 from nasflow_cli.execute.session import members, program_of
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
@@ -75,30 +76,12 @@ def address() -> Iterator[str]:
         yield address
 
 
-class Desk:
-    """The executor, and a task at a time."""
+class Desk(OneTask):
+    """An executor on Ray, and where its Ray is."""
 
     def __init__(self, executor: RayExecutor, log: Path) -> None:
-        self.executor = executor
+        self.executor: RayExecutor = executor
         self.log = log
-
-    def submit(self, number: int = 0, **payload: Any) -> None:
-        self.executor.submit(Task(number=number, payload=payload, log=self.log))
-
-    def collect(self) -> Outcome:
-        (outcome,) = self.executor.collect(PATIENCE_S)
-        return outcome
-
-    def reply(self, **payload: Any) -> dict[str, Any]:
-        self.submit(**payload)
-        reply = self.collect().reply
-        assert reply is not None
-        return reply
-
-    def failure(self) -> Failure:
-        failure = self.collect().failure
-        assert failure is not None
-        return failure
 
     @property
     def session(self) -> int:
@@ -165,7 +148,7 @@ def test_a_killed_actor_is_a_failure_of_its_task_and_the_slot_works_again(desk: 
     actor = parent_of(signpost.pid())
     os.kill(actor, signal.SIGKILL)
 
-    failure = desk.failure()
+    failure = desk.collect_failure()
 
     assert failure.kind == "worker"
     assert failure.message.startswith(f"worker died: process {actor} on ")
@@ -180,7 +163,7 @@ def test_a_worker_that_is_killed_below_its_actor_is_a_failure_that_names_the_sig
     desk.submit(do="hang", signpost=str(signpost.path))
     os.kill(signpost.pid(), signal.SIGKILL)
 
-    failure = desk.failure()
+    failure = desk.collect_failure()
 
     assert failure.kind == "worker"
     assert failure.message.startswith("worker died: killed by signal 9 (SIGKILL)")
@@ -320,7 +303,7 @@ def test_an_actor_that_stays_halted_fails_its_task_with_and_without_a_time_limit
         actor = parent_of(signpost.pid())
         os.kill(actor, signal.SIGSTOP)
 
-        failure = desk.failure()
+        failure = desk.collect_failure()
 
         assert failure.kind == "worker"
         assert failure.message.startswith(f"worker died: process {actor} on ")
@@ -340,7 +323,7 @@ def test_an_actor_that_is_halted_with_its_worker_is_over_the_time_limit_all_the_
         for pid in (parent_of(worker), worker):
             os.kill(pid, signal.SIGSTOP)
 
-        failure = desk.failure()
+        failure = desk.collect_failure()
 
         assert failure.kind == "timeout"
         assert "6 s, the time limit of a trial, nor a word of process" in failure.message
