@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 import nasflow_cli
@@ -28,9 +28,9 @@ from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.execute import ray_node
 from nasflow_cli.execute.actor import Actor
 from nasflow_cli.execute.boundary import MESSAGE_LENGTH, Message, decode, encode
-from nasflow_cli.execute.halted import HaltWatch
+from nasflow_cli.execute.ray_heart import await_end, heart_of
 from nasflow_cli.execute.ray_node import Share
-from nasflow_cli.execute.session import children, end_members, members, program_of
+from nasflow_cli.execute.session import end_members, members
 from nasflow_cli.execute.worker import DRIVERS_SIGNALS
 
 TRIES = 3
@@ -39,11 +39,8 @@ TRIES = 3
 LEAVING_S = 3.0
 """How long taking leave of a cluster may take; it ends the actors of who has left without."""
 
-HEART = ("gcs_server", "raylet")
-"""The programs without which a Ray that was started here is none."""
-
 OVERDUE_LOOKS = 24
-"""For how many looks more than its time limit a task may run of which its actor says nothing: two minutes."""
+"""For how many looks an idle actor may say nothing, or a busy one more than its task has time: two minutes."""
 
 REASON_LENGTH = 300
 """Characters kept of what Ray says became of an actor."""
@@ -60,7 +57,8 @@ Events = queue.SimpleQueue[Callable[["_Bridge"], None]]
 class _Seat:
     """An actor; `who` is empty until it is there. `task` is what it has, of which `serial` names this attempt.
 
-    `working` is set once the task has been sent, and seen at so many `looks` since; `stopping` when it is to stop.
+    `working` is set once the task has been sent, `stopping` when it is to stop; `looks` counts since it was asked, or
+    has worked.
     """
 
     actor: Any
@@ -137,38 +135,18 @@ def _obey(order: Message, bridge: _Bridge) -> None:
 def _leave(folder: str | None) -> None:
     """End this process and, where Ray is ours, all of Ray, and remove its folder."""
     if folder is not None:
-        end_members(os.getpid())
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(2):  # another thread may be starting Ray
+            end_members(os.getpid())
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
-def heart_of(pids: Sequence[int]) -> dict[int, int]:
-    """Those of the processes that are at the heart of Ray, each with a descriptor. Raises MissingError without any."""
-    heart = {}
-    for pid in pids:
-        # One that has just ended, a kernel before 5.3, or a Python that was built for one.
-        with contextlib.suppress(OSError, AttributeError):
-            if program_of(pid) in HEART:
-                heart[pid] = os.pidfd_open(pid)
-    if not heart:
-        raise MissingError(
-            f"of the Ray that was started here none of {', '.join(HEART)} can be watched (it needs Linux 5.3, a Python "
-            "built for it, and a Ray that has them); use the executor 'local'"
-        )
-    return heart
-
-
 def _watch(heart: Mapping[int, int], folder: str, look_every_s: float) -> None:
-    """End everything when what is at the heart of Ray has ended: the driver starts anew with the next task.
+    """End everything when what is at the heart of Ray has ended: the driver starts anew, and begins its tasks again.
 
-    Ray would wait for a minute, and then abort this process. What stays halted is ended: Ray would wait for ever. The
-    workers are left to their actors.
+    Ray would wait for a minute, and then abort this process.
     """
-    halts, parents = HaltWatch(), {os.getpid(), *heart}
-    while not wait(list(heart.values()), look_every_s):
-        for pid in halts.look(children(os.getpid(), parents)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    await_end(heart, look_every_s)
     _leave(folder)
 
 
@@ -247,20 +225,27 @@ class _Bridge:
                     seat.actor.stop.remote(seat.serial, grace_s)
 
     def look(self, now: float) -> None:
-        """Every few seconds: give up actors that should have ended a task for its time, and have said nothing.
+        """Every few seconds: give up actors that do not answer, or say nothing of a task that is long over its time.
 
         They and their workers may be halted at once, so that neither sees the other. Looks are counted and not
         seconds, for the time in which this process was halted with them.
         """
-        if self._limit_s is None or now - self._looked < self._look_every_s:
+        if now - self._looked < self._look_every_s:
             return
         self._looked = now
-        for seat in [seat for seat in self._seats if seat.task is not None and seat.working]:
+        for seat in [seat for seat in self._seats if seat.task is not None]:
             seat.looks += 1
-            if (seat.looks - OVERDUE_LOOKS) * self._look_every_s > self._limit_s and seat.task is not None:
-                message = f"no result after {self._limit_s:g} s, the time limit of a trial, nor a word of {seat.who}"
-                self._fail(seat.task, message, kind="timeout")
+            late_s = (seat.looks - OVERDUE_LOOKS) * self._look_every_s
+            order = seat.task
+            if order is None or late_s <= 0:
+                continue
+            if not seat.working:
                 self._drop(seat)
+                self._try_again(seat, order, f"{TRIES} workers were lost before it began; the last did not answer")
+            elif self._limit_s is not None and late_s > self._limit_s:
+                self._drop(seat)
+                message = f"no result after {self._limit_s:g} s, the time limit of a trial, nor a word of {seat.who}"
+                self._fail(order, message, kind="timeout")
         self._dispatch()
 
     def leave(self) -> None:
@@ -285,7 +270,8 @@ class _Bridge:
     def _hand_over(self, seat: _Seat, order: Message) -> None:
         """Give a task to an actor, which may have died while it was idle, and is asked before."""
         self._serial += 1
-        seat.task, seat.serial, seat.stopping, seat.working = order, self._serial, False, False
+        seat.task, seat.serial, seat.looks = order, self._serial, 0
+        seat.stopping = seat.working = False
         self._when_done(seat.actor.ready.remote(), partial(self._asked, seat))
 
     def _when_done(self, ref: Any, call: Callable[[Any], None]) -> None:
@@ -305,7 +291,7 @@ class _Bridge:
             _leave(None)
 
     def _began(self, seat: _Seat, future: Any) -> None:
-        """An actor is there, or cannot be, which fails a task that waits for it."""
+        """An actor is there, or cannot be, and a task that waits for it gets another."""
         error = future.exception()
         if error is None:
             said = decode(future.result())
@@ -314,7 +300,7 @@ class _Bridge:
             self._look_for_the_head()
             self._drop(seat)
             if self._waiting:
-                self._fail(self._waiting.popleft(), f"no worker can be started by Ray: {reason(error)}")
+                self._try_again(seat, self._waiting.popleft(), f"no worker can be started by Ray: {reason(error)}")
         self._dispatch()
 
     def _asked(self, seat: _Seat, future: Any) -> None:
@@ -331,13 +317,7 @@ class _Bridge:
         if error is not None:
             self._look_for_the_head()
             self._drop(seat)
-        order["tries"] += 1
-        if seat.stopping:
-            self._post({"number": order["number"], "lost": None})
-        elif order["tries"] < TRIES:
-            self._waiting.appendleft(order)
-        else:
-            self._fail(order, f"{TRIES} workers were lost before it began; the last: {reason(error)}")
+        self._try_again(seat, order, f"{TRIES} workers were lost before it began; the last: {reason(error)}")
         self._dispatch()
 
     def _answered(self, seat: _Seat, future: Any) -> None:
@@ -356,6 +336,16 @@ class _Bridge:
         if error is not None:
             self._drop(seat)
         self._dispatch()
+
+    def _try_again(self, seat: _Seat, order: Message, message: str) -> None:
+        """Have another actor take a task that this one has not begun; so many times, then it fails with the message."""
+        order["tries"] += 1
+        if seat.stopping:
+            self._post({"number": order["number"], "lost": None})
+        elif order["tries"] < TRIES:
+            self._waiting.appendleft(order)
+        else:
+            self._fail(order, message)
 
     def _fail(self, order: Message, message: str, kind: ErrorKind = "worker") -> None:
         self._post({"number": order["number"], "lost": {"kind": kind, "message": message}})

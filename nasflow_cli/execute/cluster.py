@@ -193,17 +193,15 @@ class RayExecutor(Executor):
         """Start a bridge and wait until it has a cluster; return its slots and those of a node. Raises MissingError."""
         folder = None
         try:
-            folder = private_folder() if self._hello["address"] is None else None
-            with signals_held():
+            with signals_held():  # until the folder is known to whoever removes it
+                folder = private_folder() if self._hello["address"] is None else None
                 process = WorkerProcess("nasflow ray", bridge.serve)
                 self._link = _Link(process=process, pid=process.pid, folder=folder)
+                self._post({**self._hello, "folder": None if folder is None else str(folder)})
         except OSError as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise MissingError(f"no process for Ray can be started: {error}") from error
-        # A bridge that is gone is noticed when it is listened to.
-        with contextlib.suppress(OSError):
-            process.send({**self._hello, "folder": None if folder is None else str(folder)})
         # Waits are counted and not seconds: the machine may sleep meanwhile.
         waits = range(int(START_PATIENCE_S / LOOK_EVERY_S))
         heard = any(wait([process.connection, process.sentinel], LOOK_EVERY_S) for _ in waits)

@@ -262,6 +262,8 @@ def test_a_secret_keeps_other_users_of_the_machine_from_a_ray_that_was_started_h
     assert b"RAY_AUTH_MODE=token" in environment
     assert len(secret.partition(b"=")[2]) == 64
     assert secret.partition(b"=")[2] != MANNERS["RAY_AUTH_TOKEN"].encode()
+    shown = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in [desk.session, *members(desk.session)]]
+    assert not any(secret.partition(b"=")[2] in words for words in shown)  # all users see these
 
 
 @pytest.mark.parametrize(

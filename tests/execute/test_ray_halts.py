@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from signpost import PATIENCE_S, Signpost
 from nasflow_cli.execute.cluster import TRIES, RayExecutor
 from nasflow_cli.execute.halted import LOOK_EVERY_S, NUM_LOOKS, HaltWatch, guard
 from nasflow_cli.execute.protocol import Outcome, Task
+from nasflow_cli.execute.session import end_members, members
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -122,6 +124,56 @@ def test_a_task_whose_bridge_ends_each_time_fails_at_last_and_the_next_is_done(l
     assert len(signpost.pids()) == TRIES
     line.submit(1, do="echo")
     assert [each.number for each in line.executor.collect(PATIENCE_S)] == [1]
+
+
+def test_a_signal_in_the_moment_in_which_ray_gets_its_folder_leaves_no_folder_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def folder() -> Path:
+        made = Path(tempfile.mkdtemp(dir=tmp_path))
+        signal.raise_signal(signal.SIGINT)
+        return made
+
+    monkeypatch.setattr("nasflow_cli.execute.cluster.bridge.serve", bridge_without_ray.serve)
+    monkeypatch.setattr("nasflow_cli.execute.cluster.private_folder", folder)
+    executor = object.__new__(RayExecutor)
+    with pytest.raises(KeyboardInterrupt):
+        executor.__init__({"address": None}, Clock())  # type: ignore[misc]  (to have it though it raises)
+
+    executor.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+LEAVING = """
+import os, shutil, subprocess, sys
+from nasflow_cli.execute import bridge
+
+remove, late = shutil.rmtree, []
+def remove_late(path, **options):
+    remove(path, **options)
+    if not late:
+        late.append(subprocess.Popen(["sleep", "60"]))
+        os.mkdir(path)
+bridge.shutil.rmtree = remove_late
+os.setsid()
+print(os.getpid(), flush=True)
+bridge._leave(sys.argv[1])
+"""
+
+
+def test_what_is_just_being_started_when_all_is_ended_does_not_live_on(tmp_path: Path) -> None:
+    (tmp_path / "ray").mkdir()
+    pipes = {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", LEAVING, tmp_path / "ray"], **pipes) as bridge:
+        session = int(bridge.stdout.readline())
+        bridge.wait(PATIENCE_S)
+
+    left = members(session)
+
+    end_members(session)
+    assert left == []
+    assert not (tmp_path / "ray").exists()
 
 
 def test_a_task_that_has_its_reply_is_not_begun_again(line: Line, signpost: Signpost, tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ import pytest
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.execute.actor import Actor, look_for
 from nasflow_cli.execute.boundary import encode
-from nasflow_cli.execute.bridge import heart_of, reason
+from nasflow_cli.execute.bridge import reason
 from nasflow_cli.execute.cluster import make_ray, require_ray
 from nasflow_cli.execute.devices import CHILDREN_VARIABLE, NEIGHBOURS_VARIABLE
 from nasflow_cli.execute.log import LogError
 from nasflow_cli.execute.protocol import Slot
+from nasflow_cli.execute.ray_heart import heart_of
 from nasflow_cli.execute.ray_node import Share, fraction, share_of
 from nasflow_cli.execute.session import end_members, members, open_addresses
 
@@ -194,7 +195,7 @@ def test_where_there_is_no_room_for_a_process_no_folder_is_left_behind(
 def test_a_process_that_ends_before_it_is_watched_is_left_out_and_a_ray_of_which_nothing_is_left_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nasflow_cli.execute.bridge.program_of", lambda pid: "raylet")
+    monkeypatch.setattr("nasflow_cli.execute.ray_heart.program_of", lambda pid: "raylet")
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as lives:
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
