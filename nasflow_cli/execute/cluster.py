@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import math
 import re
+import select
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,12 @@ class _Link:
     process: WorkerProcess
     pid: int
     folder: Path | None
+
+    def takes_more(self, timeout_s: float) -> bool:
+        """Wait until there is room for some more messages; a bridge that is halted takes no more at last."""
+        poll = select.poll()
+        poll.register(self.process.connection.fileno(), select.POLLOUT)
+        return bool(poll.poll(timeout_s * 1000))
 
     def end(self, *, at_once: bool = False) -> int | None:
         """End it, and all of a Ray that was started here. Returns what `WorkerProcess.end` returns."""
@@ -144,6 +151,8 @@ class RayExecutor(Executor):
         self._mend()
         if self._link is None or not self._link.process.is_alive:
             self._lose(stopping=False)
+        while self._link is not None and not self._link.takes_more(LOOK_EVERY_S):
+            self._look()
         order = {"number": task.number, "run": payload, "log": str(task.log.absolute())}
         self._held[task.number] = _Held(task=task, order=order, started=started)
         self._send(order)

@@ -11,8 +11,8 @@ from nasflow_cli.execute.boundary import Message, decode, encode
 
 
 def serve(connection: Connection, driver: int) -> None:
-    connection.recv_bytes()
-    connection.send_bytes(encode({"ready": 2, "on_a_node": 2}))
+    slots = decode(connection.recv_bytes())["slots"]
+    connection.send_bytes(encode({"ready": slots, "on_a_node": slots}))
     signposts = []
     while True:
         try:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Line:
 
     def __init__(self, log: Path) -> None:
         self.clock = Clock()
-        self.executor = RayExecutor({"address": "127.0.0.1:9"}, self.clock)
+        self.executor = RayExecutor({"address": "127.0.0.1:9", "slots": 2}, self.clock)
         self.log = log
 
     @property
@@ -138,11 +139,56 @@ def test_a_signal_in_the_moment_in_which_ray_gets_its_folder_leaves_no_folder_be
     monkeypatch.setattr("nasflow_cli.execute.cluster.private_folder", folder)
     executor = object.__new__(RayExecutor)
     with pytest.raises(KeyboardInterrupt):
-        executor.__init__({"address": None}, Clock())  # type: ignore[misc]  (to have it though it raises)
+        executor.__init__({"address": None, "slots": 2}, Clock())  # type: ignore[misc]  (to have it though it raises)
 
     executor.close()
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def patience() -> Iterator[None]:
+    """A test that waits for a process that is halted is broken off."""
+
+    def alarm(number: int, frame: object) -> None:
+        pytest.fail("it waits for a halted process")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def halted_and_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: None) -> Iterator[RayExecutor]:
+    """An executor whose bridge is halted and takes no more messages, in real time."""
+    monkeypatch.setattr("nasflow_cli.execute.cluster.bridge.serve", bridge_without_ray.serve)
+    with RayExecutor({"address": "127.0.0.1:9", "slots": 1000}, time.monotonic) as executor:
+        assert executor._link is not None
+        halt(executor._link.pid)
+        while executor._link.takes_more(0.0):
+            number = len(executor.running)
+            payload = {"do": "echo", "padding": "." * 10_000}
+            executor.submit(Task(number=number, payload=payload, log=tmp_path / "log.txt"))
+        yield executor
+
+
+def test_a_bridge_that_was_halted_while_it_was_given_many_tasks_does_not_hold_up_the_next(
+    halted_and_full: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.cluster.LOOK_EVERY_S", 0.01)
+    count = len(halted_and_full.running)
+    assert count < 100
+
+    for number in range(count, 200):
+        payload = {"do": "echo", "padding": "." * 10_000}
+        halted_and_full.submit(Task(number=number, payload=payload, log=tmp_path / "log.txt"))
+
+    done = set()
+    while halted_and_full.running:
+        done |= {outcome.number for outcome in halted_and_full.collect(None) if outcome.reply}
+    assert done == set(range(200))
 
 
 LEAVING = """
