@@ -149,20 +149,23 @@ def load_input(config: ExperimentConfig) -> tuple[tuple[int, ...], int]:
 
 def look_at_data(config: ExperimentConfig) -> Outline:
     """What the data is. All of it is decoded and checked where memory holds it; else one example of it."""
-    return data_outline(shared_by(config, len(slots(config))))
+    # Who looks at it for a cluster, whose machines have other workers, does so alone.
+    return data_outline(shared_by(config, 1 if config.executor.cluster else len(slots(config))))
 
 
-def _with_stored_data(experiment: Experiment, run: RunDirectory) -> Experiment:
+def _with_stored_data(experiment: Experiment, run: RunDirectory, workers: int) -> Experiment:
     """Have data that memory does not hold decoded before the first trial, so that what is wrong with it ends no trial.
 
-    Only now is it known whether all images are grey. Raises what decoding raises, and NoRoomError.
+    So many workers share a machine at most. Only now is it known whether all images are grey. Raises what decoding
+    raises, and NoRoomError.
     """
-    if experiment.data is None or not experiment.data.is_streamed:
+    config = experiment.config
+    if experiment.data is None or not (experiment.data.is_streamed or config.executor.cluster):
         return experiment
-    known = store_data(shared_by(experiment.pinned, len(slots(experiment.config))), run)
+    known = store_data(shared_by(experiment.pinned, workers), run)
     if known is None or known.input_shape == experiment.data.input_shape:
         return experiment
-    return replace(experiment, data=known, constraints=_constraints(experiment.config, known))
+    return replace(experiment, data=known, constraints=_constraints(config, known))
 
 
 def _constraints(config: ExperimentConfig, data: Outline | None) -> Constraints | None:
@@ -302,13 +305,11 @@ def make_engine(experiment: Experiment) -> Alternating:
 
 def make_executor(config: ExperimentConfig, run: RunDirectory) -> Executor:
     """What runs trials: worker processes, here or on a cluster, or this process. Raises MissingError."""
-    places = slots(config)
-    setup = worker_setup(config, run, len(places))
     return nasflow_cli.execute.make_executor(
         config.executor,
         "nasflow_cli.train.worker:make_handler",
-        setup,
-        places,
+        worker_setup(config, run),
+        slots(config),
         config.executor.trial_time_limit_s,
     )
 
@@ -335,7 +336,8 @@ def open_search(
         stack.enter_context(journal)
         _check_identity(experiment, run, events)
         _keep(run, _absolute(config))
-        experiment = _with_stored_data(experiment, run)
+        executor = stack.enter_context(make_executor(experiment.pinned, run))
+        experiment = _with_stored_data(experiment, run, executor.slots_a_machine)
         if not events:
             header = JournalHeader(
                 nasflow_version=nasflow_cli.__version__,
@@ -350,7 +352,7 @@ def open_search(
         yield Search(
             run=run,
             optimizer=make_optimizer(experiment),
-            executor=stack.enter_context(make_executor(experiment.pinned, run)),
+            executor=executor,
             journal=journal,
             history=history,
             observer=observer,

@@ -134,9 +134,8 @@ def open_training(
             tell(f"seed {number}: {described(result)} (known already)")
         executor = None
         if len(done) < plan.num_seeds:
-            slots = _slots(plan)
-            store_data(shared_by(plan.config, len(slots)), run)
-            executor = stack.enter_context(_executor(run, plan, slots))
+            executor = stack.enter_context(_executor(run, plan))
+            store_data(shared_by(plan.config, executor.slots_a_machine), run)
         yield Training(run=run, plan=plan, executor=executor, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
 
 
@@ -168,12 +167,13 @@ def _slots(plan: Plan) -> tuple[Slot, ...]:
     return with_memory(places(min(plan.num_seeds, len(places(settings.workers)))), settings.memory_gib)
 
 
-def _executor(run: RunDirectory, plan: Plan, slots: Sequence[Slot]) -> Executor:
+def _executor(run: RunDirectory, plan: Plan) -> Executor:
     """A worker for each slot, or on a cluster at most one for each seed."""
     settings = plan.config.executor
-    setup = worker_setup(plan.config, run, len(slots))
     at_most = settings.model_copy(update={"workers": min(plan.num_seeds, settings.workers or plan.num_seeds)})
-    return make_executor(at_most, "nasflow_cli.train.final:make_handler", setup, slots, None)
+    return make_executor(
+        at_most, "nasflow_cli.train.final:make_handler", worker_setup(plan.config, run), _slots(plan), None
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -48,7 +48,12 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
     copies = 3 if config.training.optimizer == "sgd" else 4
     workers = assemble.worker_names(config)
     files = 2 if any(schedule(budget).leaves_stem for _, plan in brackets for budget in plan.budgets) else 1
-    kept = max(plan.counts[0] for _, plan in brackets) + len(workers) + 3 + repeats.networks
+    kept = (
+        max(plan.counts[0] for _, plan in brackets)
+        + (len(workers) or config.executor.workers or 0)
+        + 3
+        + repeats.networks
+    )
     return {
         "schema_version": 1,
         "name": config.name,

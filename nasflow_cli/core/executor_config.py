@@ -54,7 +54,8 @@ class ExecutorConfig(Section):
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Worker processes; None fills the machine, or the Ray cluster. On a cluster: at most so many.",
+        description="Worker processes; None fills the machine, or the Ray cluster. On a cluster: at most so many. "
+        "Those of one machine, or node of a cluster, share its cores as threads (the cores that Ray counts there).",
     )
     children_per_device: int = Field(
         default=1,
@@ -79,8 +80,8 @@ class ExecutorConfig(Section):
         ge=0,
         description="Most data that a worker holds on its device or in memory, in GiB, decoded. More than that is "
         "decoded once into a file in the run directory, which all workers share, and streamed from there. null: a "
-        "quarter of the machine's memory over the workers (and of `memory_gib`), on a GPU at most half of its memory "
-        "over its children. Never more than 16.",
+        "quarter of the machine's memory, or of what a container or a batch system leaves of it, over the workers (and "
+        "of `memory_gib`), on a GPU at most half of its memory over its children. Never more than 16.",
     )
     loaders: int | None = Field(
         default=None,

@@ -2,7 +2,7 @@
 
 The worker is that of `local.py`, so that a trial runs as it does without Ray: its log, its limits of time and memory,
 its signals, its numbers. Refuses to work where the run directory is not seen, and to take or give anything but bytes
-of JSON. Imports no Ray: it is a plain class, which `bridge.py` makes an actor of.
+of JSON. It is a plain class, which `bridge.py` makes an actor of.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nasflow_cli.execute.clock import steady
 from nasflow_cli.execute.local import LocalExecutor
 from nasflow_cli.execute.log import LogError
 from nasflow_cli.execute.protocol import Slot, Task
+from nasflow_cli.execute.ray_node import node_id
 from nasflow_cli.execute.worker import HELD_SIGNALS
 
 STOP_EVERY_S = 0.1
@@ -35,8 +36,9 @@ class Actor:
     """
 
     def __init__(self, hello: bytes) -> None:
-        """`hello` is `{"target", "setup", "limit_s", "environment", "memory_bytes", "umask", "path", "version"}`.
+        """`hello` is what `bridge.py` says of all tasks.
 
+        Its `look_every_s` is how often the worker looks whether this process is halted, which no other here would see.
         Of `path`, the driver's `sys.path`, what is not known here is searched last. Raises RuntimeError when nasflow
         has another version here.
         """
@@ -52,11 +54,13 @@ class Actor:
         os.umask(said["umask"])
         slot = Slot(
             name=f"{socket.gethostname()}:{os.getpid()}",
-            environment=said["environment"],
+            environment={**said["environment"], **said["on_nodes"].get(node_id(), {})},
             memory_bytes=said["memory_bytes"],
         )
         clock = steady(time.time, time.monotonic)
-        self._executor = LocalExecutor(said["target"], said["setup"], [slot], said["limit_s"], clock)
+        self._executor = LocalExecutor(
+            said["target"], said["setup"], [slot], said["limit_s"], clock, guard_every_s=said["look_every_s"]
+        )
         # The kernel ends the worker with the thread that started it; Ray's threads are not ours.
         self._lane = ThreadPoolExecutor(max_workers=1, initializer=hold_signals)
         self._wish: tuple[int, float] | None = None

@@ -31,6 +31,9 @@ MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memor
 MEMORY_END = "could not create a primitive"
 """All that oneDNN says when it finds no memory. A layer that it does not have is a `primitive descriptor` to it."""
 
+UNASKED: Message = {"kind": "exception", "message": "it stopped as if it had been told to, and was not"}
+"""The failure of a task that calls itself interrupted."""
+
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """A full or a read-only disk: no fault of the task that met it, and the next task would meet it too."""
 
@@ -102,7 +105,8 @@ def attempt(
         begin = clock()
         message: Message = {"reply": _checked(handler(payload, should_stop))}
     except Interrupted:
-        message = {"interrupted": True}
+        # An interruption that nobody has asked for would never be taken up again: who runs tasks waits for results.
+        message = {"interrupted": True} if should_stop() else {"failure": UNASKED}
     except (Exception, SystemExit) as error:
         failure = failure_of(error)
         message = {"failure": {"kind": failure.kind, "message": failure.message}}

@@ -16,19 +16,21 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 import nasflow_cli
 from nasflow_cli.core.errors import MissingError
+from nasflow_cli.core.trial import ErrorKind
 from nasflow_cli.execute import ray_node
 from nasflow_cli.execute.actor import Actor
 from nasflow_cli.execute.boundary import MESSAGE_LENGTH, Message, decode, encode
+from nasflow_cli.execute.ray_heart import await_end, heart_of
 from nasflow_cli.execute.ray_node import Share
-from nasflow_cli.execute.session import end_members, members, program_of
+from nasflow_cli.execute.session import end_members, members
 from nasflow_cli.execute.worker import DRIVERS_SIGNALS
 
 TRIES = 3
@@ -37,8 +39,8 @@ TRIES = 3
 LEAVING_S = 3.0
 """How long taking leave of a cluster may take; it ends the actors of who has left without."""
 
-HEART = ("gcs_server", "raylet")
-"""The programs without which a Ray that was started here is none."""
+OVERDUE_LOOKS = 24
+"""For how many looks an idle actor may say nothing, or a busy one more than its task has time: two minutes."""
 
 REASON_LENGTH = 300
 """Characters kept of what Ray says became of an actor."""
@@ -55,7 +57,8 @@ Events = queue.SimpleQueue[Callable[["_Bridge"], None]]
 class _Seat:
     """An actor; `who` is empty until it is there. `task` is what it has, of which `serial` names this attempt.
 
-    `working` is set once the task has been sent, `stopping` when it is to stop.
+    `working` is set once the task has been sent, `stopping` when it is to stop; `looks` counts since it was asked, or
+    has worked.
     """
 
     actor: Any
@@ -63,16 +66,18 @@ class _Seat:
     task: Message | None = None
     serial: int = 0
     working: bool = False
+    looks: int = 0
     stopping: bool = False
 
 
 def serve(connection: Connection, driver: int) -> None:
     """Run in a new process until nasflow's driver is gone, which the end of its orders tells.
 
-    The first message says all that `ray_node` and `Actor` are told; it is answered by `{"ready": slots}` or
-    `{"missing": why}`. Then `{"number", "run": payload, "log": path}` is a task and `{"stop": grace_s}` stops all of
-    them. Each task is answered once, by its `number` and what `boundary.attempt` says, or by its `number` and `lost`:
-    a failure, or None for an interruption.
+    The first message says all that `ray_node` and `Actor` are told; it is answered by `{"ready", "on_a_node"}`, the
+    number of slots and how many of them one node has at most, or by `{"missing": why}`. Then
+    `{"number", "run": payload, "log": path}` is a task and `{"stop": grace_s}` stops all of them. Each task is answered
+    once, by its `number` and what `boundary.attempt` says, or by its `number` and `lost`: a failure, or None for an
+    interruption.
     """
     os.setsid()
     for number in DRIVERS_SIGNALS:
@@ -84,15 +89,18 @@ def serve(connection: Connection, driver: int) -> None:
     events: Events = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, events, folder), daemon=True).start()
     ready = _open(hello)
-    connection.send_bytes(encode({"missing": ready} if isinstance(ready, str) else {"ready": ready.actors}))
     if isinstance(ready, str):
+        connection.send_bytes(encode({"missing": ready}))
         _leave(folder)
         return
+    connection.send_bytes(encode({"ready": ready.actors, "on_a_node": ready.on_a_node}))
     bridge = _Bridge(hello, ready, lambda message: connection.send_bytes(encode(message)), events)
     while True:
         # The driver may be gone, which the other thread sees too.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            events.get()(bridge)
+            with contextlib.suppress(queue.Empty):
+                events.get(timeout=hello["look_every_s"])(bridge)
+            bridge.look(time.monotonic())
 
 
 def _redirect(folder: str | None) -> None:
@@ -127,33 +135,18 @@ def _obey(order: Message, bridge: _Bridge) -> None:
 def _leave(folder: str | None) -> None:
     """End this process and, where Ray is ours, all of Ray, and remove its folder."""
     if folder is not None:
-        end_members(os.getpid())
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(2):  # another thread may be starting Ray
+            end_members(os.getpid())
+            shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
-def heart_of(pids: Sequence[int]) -> list[int]:
-    """Descriptors of those of the processes that are at the heart of Ray. Raises MissingError when there is none."""
-    heart = []
-    for pid in pids:
-        # One that has just ended, a kernel before 5.3, or a Python that was built for one.
-        with contextlib.suppress(OSError, AttributeError):
-            if program_of(pid) in HEART:
-                heart.append(os.pidfd_open(pid))
-    if not heart:
-        raise MissingError(
-            f"of the Ray that was started here none of {', '.join(HEART)} can be watched (it needs Linux 5.3, a Python "
-            "built for it, and a Ray that has them); use the executor 'local'"
-        )
-    return heart
-
-
-def _watch(heart: list[int], folder: str) -> None:
-    """End everything when what is at the heart of Ray has ended: the driver starts anew with the next task.
+def _watch(heart: Mapping[int, int], folder: str, look_every_s: float) -> None:
+    """End everything when what is at the heart of Ray has ended: the driver starts anew, and begins its tasks again.
 
     Ray would wait for a minute, and then abort this process.
     """
-    wait(heart)
+    await_end(heart, look_every_s)
     _leave(folder)
 
 
@@ -164,7 +157,7 @@ def _open(hello: Message) -> Share | str:
             return ray_node.connect(hello)
         share = ray_node.start(hello)
         heart = heart_of(members(os.getpid()))
-        threading.Thread(target=_watch, args=(heart, hello["folder"]), daemon=True).start()
+        threading.Thread(target=_watch, args=(heart, hello["folder"], hello["look_every_s"]), daemon=True).start()
     except MissingError as error:
         return str(error)
     # Ray has no error of its own for what can be wrong with a cluster; ConnectionError and timeouts are OSErrors.
@@ -190,13 +183,17 @@ class _Bridge:
         self._seats: list[_Seat] = []
         self._serial = 0
         self._most = share.actors
+        self._limit_s: float | None = hello["limit_s"]
+        self._look_every_s: float = hello["look_every_s"]
+        self._looked = time.monotonic()
         environment = dict(share.environment)
         if share.num_gpus:
             environment.pop("CUDA_VISIBLE_DEVICES", None)  # Ray says which device
         self._hello = encode(
             {
-                **{name: hello[name] for name in ("target", "setup", "limit_s", "memory_bytes")},
+                **{name: hello[name] for name in ("target", "setup", "limit_s", "memory_bytes", "look_every_s")},
                 "environment": environment,
+                "on_nodes": {name: dict(there) for name, there in share.on_nodes.items()},
                 "umask": umask(),
                 "path": sys.path,
                 "version": nasflow_cli.__version__,
@@ -227,6 +224,30 @@ class _Bridge:
                 if seat.working:
                     seat.actor.stop.remote(seat.serial, grace_s)
 
+    def look(self, now: float) -> None:
+        """Every few seconds: give up actors that do not answer, or say nothing of a task that is long over its time.
+
+        They and their workers may be halted at once, so that neither sees the other. Looks are counted and not
+        seconds, for the time in which this process was halted with them.
+        """
+        if now - self._looked < self._look_every_s:
+            return
+        self._looked = now
+        for seat in [seat for seat in self._seats if seat.task is not None]:
+            seat.looks += 1
+            late_s = (seat.looks - OVERDUE_LOOKS) * self._look_every_s
+            order = seat.task
+            if order is None or late_s <= 0:
+                continue
+            if not seat.working:
+                self._drop(seat)
+                self._try_again(seat, order, f"{TRIES} workers were lost before it began; the last did not answer")
+            elif self._limit_s is not None and late_s > self._limit_s:
+                self._drop(seat)
+                message = f"no result after {self._limit_s:g} s, the time limit of a trial, nor a word of {seat.who}"
+                self._fail(order, message, kind="timeout")
+        self._dispatch()
+
     def leave(self) -> None:
         """Take leave of the cluster, which ends the actors, and end this process."""
         for seat in list(self._seats):
@@ -249,7 +270,8 @@ class _Bridge:
     def _hand_over(self, seat: _Seat, order: Message) -> None:
         """Give a task to an actor, which may have died while it was idle, and is asked before."""
         self._serial += 1
-        seat.task, seat.serial, seat.stopping, seat.working = order, self._serial, False, False
+        seat.task, seat.serial, seat.looks = order, self._serial, 0
+        seat.stopping = seat.working = False
         self._when_done(seat.actor.ready.remote(), partial(self._asked, seat))
 
     def _when_done(self, ref: Any, call: Callable[[Any], None]) -> None:
@@ -269,7 +291,7 @@ class _Bridge:
             _leave(None)
 
     def _began(self, seat: _Seat, future: Any) -> None:
-        """An actor is there, or cannot be, which fails a task that waits for it."""
+        """An actor is there, or cannot be, and a task that waits for it gets another."""
         error = future.exception()
         if error is None:
             said = decode(future.result())
@@ -278,7 +300,7 @@ class _Bridge:
             self._look_for_the_head()
             self._drop(seat)
             if self._waiting:
-                self._fail(self._waiting.popleft(), f"no worker can be started by Ray: {reason(error)}")
+                self._try_again(seat, self._waiting.popleft(), f"no worker can be started by Ray: {reason(error)}")
         self._dispatch()
 
     def _asked(self, seat: _Seat, future: Any) -> None:
@@ -287,7 +309,7 @@ class _Bridge:
         if order is None:
             return
         if error is None and not seat.stopping:
-            seat.working = True
+            seat.working, seat.looks = True, 0
             said = {"serial": seat.serial, **{name: order[name] for name in ("number", "run", "log")}}
             self._when_done(seat.actor.work.remote(encode(said)), partial(self._answered, seat))
             return
@@ -295,13 +317,7 @@ class _Bridge:
         if error is not None:
             self._look_for_the_head()
             self._drop(seat)
-        order["tries"] += 1
-        if seat.stopping:
-            self._post({"number": order["number"], "lost": None})
-        elif order["tries"] < TRIES:
-            self._waiting.appendleft(order)
-        else:
-            self._fail(order, f"{TRIES} workers were lost before it began; the last: {reason(error)}")
+        self._try_again(seat, order, f"{TRIES} workers were lost before it began; the last: {reason(error)}")
         self._dispatch()
 
     def _answered(self, seat: _Seat, future: Any) -> None:
@@ -321,8 +337,18 @@ class _Bridge:
             self._drop(seat)
         self._dispatch()
 
-    def _fail(self, order: Message, message: str) -> None:
-        self._post({"number": order["number"], "lost": {"kind": "worker", "message": message}})
+    def _try_again(self, seat: _Seat, order: Message, message: str) -> None:
+        """Have another actor take a task that this one has not begun; so many times, then it fails with the message."""
+        order["tries"] += 1
+        if seat.stopping:
+            self._post({"number": order["number"], "lost": None})
+        elif order["tries"] < TRIES:
+            self._waiting.appendleft(order)
+        else:
+            self._fail(order, message)
+
+    def _fail(self, order: Message, message: str, kind: ErrorKind = "worker") -> None:
+        self._post({"number": order["number"], "lost": {"kind": kind, "message": message}})
 
     def _drop(self, seat: _Seat) -> None:
         """Forget an actor. What it held is given back by Ray when it is no more."""

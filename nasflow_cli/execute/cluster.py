@@ -9,11 +9,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib.util
+import math
 import re
+import select
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -23,6 +25,7 @@ from nasflow_cli.core.errors import MissingError
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute import bridge
 from nasflow_cli.execute.boundary import Message, failure_of, lost, outcome_of, plain
+from nasflow_cli.execute.halted import LOOK_EVERY_S, HaltWatch
 from nasflow_cli.execute.log import LogError, make_folder
 from nasflow_cli.execute.process import WorkerProcess, death_of, signals_held
 from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
@@ -34,6 +37,9 @@ START_PATIENCE_S = 120.0
 
 STOP_SLACK_S = 10.0
 """How much longer than the grace period a cluster may take to say how tasks ended."""
+
+TRIES = 3
+"""How often a task is begun whose Ray ends each time, through no fault of the task."""
 
 INSTALL = "pip install 'nasflow[cluster]'"
 
@@ -52,10 +58,12 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
-    """A task that a cluster has, and when it was submitted."""
+    """A task that a cluster has, how it was told, when it was submitted, and how many bridges have lost it."""
 
     task: Task
+    order: Message
     started: float
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +73,12 @@ class _Link:
     process: WorkerProcess
     pid: int
     folder: Path | None
+
+    def takes_more(self, timeout_s: float) -> bool:
+        """Wait until there is room for some more messages; a bridge that is halted takes no more at last."""
+        poll = select.poll()
+        poll.register(self.process.connection.fileno(), select.POLLOUT)
+        return bool(poll.poll(timeout_s * 1000))
 
     def end(self, *, at_once: bool = False) -> int | None:
         """End it, and all of a Ray that was started here. Returns what `WorkerProcess.end` returns."""
@@ -82,8 +96,9 @@ class RayExecutor(Executor):
     A task waits until one of the actors is free, or can be started: on a cluster that is shared or has shrunk that may
     take its time, of which no limit is kept. What `LocalExecutor` says of logs and of the limits of time and memory
     holds on the node. An actor that dies fails its task (`worker`) and is replaced; while tasks are being stopped it
-    interrupts it. When all of Ray ends, it is started or connected to anew, and all tasks have failed so; where that
-    cannot be, `collect` and `submit` raise MissingError and the tasks can only be stopped.
+    interrupts it. When all of Ray ends, or the bridge is halted and not let go on, Ray is started or connected to anew
+    and begins the tasks again; one that has so been begun three times has failed (`worker`). Where there can be no
+    Ray, `collect` and `submit` raise MissingError and the tasks can only be stopped.
     """
 
     def __init__(self, hello: Message, clock: Callable[[], float]) -> None:
@@ -96,15 +111,22 @@ class RayExecutor(Executor):
         self._unsure = False
         """Set while a step is taken that a signal could cut in two; what it leaves is thrown away by `_mend`."""
         self._link: _Link | None = None
+        self._looked = clock()
+        self._halts = HaltWatch()
         # Before multiprocessing's own exit function, which would wait for the bridge.
         atexit.register(self.close)
-        self._slots = 0
-        self._slots = self._connect()
+        self._slots, self._on_a_node = 0, 0
+        self._slots, self._on_a_node = self._connect()
 
     @property
     def slots(self) -> int:
         """How many actors there can be, as the cluster was at the start."""
         return self._slots
+
+    @property
+    def slots_a_machine(self) -> int:
+        """How many actors a node can have at most, by Ray's resources of the nodes."""
+        return self._on_a_node
 
     @property
     def running(self) -> frozenset[int]:
@@ -129,15 +151,21 @@ class RayExecutor(Executor):
         self._mend()
         if self._link is None or not self._link.process.is_alive:
             self._lose(stopping=False)
-        self._held[task.number] = _Held(task=task, started=started)
-        self._send({"number": task.number, "run": payload, "log": str(task.log.absolute())})
+        while self._link is not None and not self._link.takes_more(LOOK_EVERY_S):
+            self._look()
+        order = {"number": task.number, "run": payload, "log": str(task.log.absolute())}
+        self._held[task.number] = _Held(task=task, order=order, started=started)
+        self._send(order)
 
     def collect(self, timeout_s: float | None) -> list[Outcome]:
         """Wait for outcomes as the contract says."""
         self._mend()
         end = None if timeout_s is None else self._clock() + timeout_s
         while self._held and not self._outcomes:
-            if not self._listen(None if end is None else max(0.0, end - self._clock())):
+            left = math.inf if end is None else max(0.0, end - self._clock())
+            heard = self._listen(min(left, LOOK_EVERY_S))
+            self._look()
+            if not heard and left <= LOOK_EVERY_S:
                 break
         while self._held and self._listen(0.0):
             pass
@@ -170,25 +198,25 @@ class RayExecutor(Executor):
         self._outcomes = {}
         return outcomes
 
-    def _connect(self) -> int:
-        """Start a bridge and wait until it has a cluster; return the number of its slots. Raises MissingError."""
+    def _connect(self) -> tuple[int, int]:
+        """Start a bridge and wait until it has a cluster; return its slots and those of a node. Raises MissingError."""
         folder = None
         try:
-            folder = private_folder() if self._hello["address"] is None else None
-            with signals_held():
+            with signals_held():  # until the folder is known to whoever removes it
+                folder = private_folder() if self._hello["address"] is None else None
                 process = WorkerProcess("nasflow ray", bridge.serve)
                 self._link = _Link(process=process, pid=process.pid, folder=folder)
+                self._post({**self._hello, "folder": None if folder is None else str(folder)})
         except OSError as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             raise MissingError(f"no process for Ray can be started: {error}") from error
-        # A bridge that is gone is noticed when it is listened to.
-        with contextlib.suppress(OSError):
-            process.send({**self._hello, "folder": None if folder is None else str(folder)})
-        heard = wait([process.connection, process.sentinel], START_PATIENCE_S)
+        # Waits are counted and not seconds: the machine may sleep meanwhile.
+        waits = range(int(START_PATIENCE_S / LOOK_EVERY_S))
+        heard = any(wait([process.connection, process.sentinel], LOOK_EVERY_S) for _ in waits)
         message = process.receive() if heard else {"missing": f"Ray did not answer for {START_PATIENCE_S:g} s"}
         if message is not None and "ready" in message:
-            return int(message["ready"])
+            return int(message["ready"]), int(message["on_a_node"])
         code = self._link.end(at_once=not heard)
         self._link = None
         where = self._hello["address"] or "started here"
@@ -200,13 +228,25 @@ class RayExecutor(Executor):
 
     def _send(self, message: Message) -> None:
         self._unsure = True
+        self._post(message)
+        self._unsure = False
+
+    def _post(self, message: Message) -> None:
         if self._link is not None:
             # A bridge that is gone is noticed when it is listened to.
             with contextlib.suppress(OSError):
                 self._link.process.send(message)
-        self._unsure = False
 
-    def _listen(self, timeout_s: float | None, *, stopping: bool = False) -> bool:
+    def _look(self) -> None:
+        """Every few seconds: see whether the bridge is halted, and give it up when it stays so."""
+        now = self._clock()
+        if self._link is None or now - self._looked < LOOK_EVERY_S:
+            return
+        self._looked = now
+        if self._halts.look([self._link.pid]):
+            self._lose(stopping=False)
+
+    def _listen(self, timeout_s: float, *, stopping: bool = False) -> bool:
         """Wait until the bridge speaks or dies, and take in one thing that it says. False on timeout."""
         if self._link is None:
             self._lose(stopping=stopping)
@@ -236,7 +276,7 @@ class RayExecutor(Executor):
         del self._held[outcome.number]
 
     def _lose(self, *, stopping: bool) -> None:
-        """End the bridge, and with it all tasks: by a failure, or when they are being stopped by an interruption.
+        """End the bridge. All tasks are interrupted when they are being stopped, else begun anew by another bridge.
 
         Raises MissingError, and fails no task, when there is no Ray any more to go on with.
         """
@@ -245,17 +285,27 @@ class RayExecutor(Executor):
         self._link = None
         if not stopping:
             self._connect()
-        failure = Failure(kind="worker", message=f"worker died with all of Ray, whose driver is gone: {death_of(code)}")
-        for held in list(self._held.values()):
-            outcome = lost(held.task, None if stopping else failure, started=held.started, finished=self._clock())
-            self._outcomes.setdefault(outcome.number, outcome)
-            del self._held[outcome.number]
+        for number, held in list(self._held.items()):
+            self._held[number] = again = replace(held, lost=held.lost + 1)
+            if stopping or again.lost == TRIES:
+                failure = None if stopping else _given_up(code)
+                outcome = lost(held.task, failure, started=held.started, finished=self._clock())
+                self._outcomes.setdefault(number, outcome)
+                del self._held[number]
+            else:
+                self._post(again.order)
         self._unsure = False
 
     def _mend(self) -> None:
         """Throw away what a step that was cut in two has left; all tasks count as interrupted."""
         if self._unsure:
             self._lose(stopping=True)
+
+
+def _given_up(code: int | None) -> Failure:
+    """The failure of a task whose Ray has ended each time, at last as the exit code of its driver says."""
+    message = f"worker died {TRIES} times with all of Ray, whose driver is gone: {death_of(code)}"
+    return Failure(kind="worker", message=message)
 
 
 def require_ray(*, starts: bool) -> None:
@@ -305,6 +355,7 @@ def make_ray(
         "setup": plain(setup, "setup"),
         "limit_s": task_limit_s,
         "memory_bytes": slots[0].memory_bytes,
+        "look_every_s": LOOK_EVERY_S,
         "address": None if cluster is None else cluster.address,
         "workers": None if cluster is None else cluster.workers,
         "children_per_device": 1 if cluster is None else cluster.children_per_device,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nasflow_cli.execute.control_groups import PROC, cores_allowed
 from nasflow_cli.execute.protocol import Slot
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -20,8 +21,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 CHILDREN_VARIABLE = "NASFLOW_DEVICE_CHILDREN"
 """Tells a worker how many workers have its device, itself included. Set for each; 1 without a device."""
 
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""`<microseconds or max> <period in microseconds>`: what a container or a batch system allows."""
+NEIGHBOURS_VARIABLE = "NASFLOW_MACHINE_WORKERS"
+"""Tells a worker how many workers share its machine, or its node of a cluster, itself included. Set for each."""
 
 
 def device_slots(
@@ -37,7 +38,8 @@ def device_slots(
     is kept, dealt out over the devices in turn. `visible` is the value of CUDA_VISIBLE_DEVICES, None when it is not
     set. `count_devices` gives the number of CUDA devices; it is not called when `visible` leaves none, and a zero
     means none whatever `visible` says. Each worker gets an equal share of `cores` as its number of threads, and is
-    told under CHILDREN_VARIABLE how many have its device. Slots are named `cuda:<device>/<child>` or `cpu:<n>`.
+    told under CHILDREN_VARIABLE how many have its device, under NEIGHBOURS_VARIABLE how many there are. Slots are named
+    `cuda:<device>/<child>` or `cpu:<n>`.
     Raises ValueError for a number below 1.
     """
     for what, number in (("workers", workers), ("children per device", children_per_device), ("cores", cores)):
@@ -47,12 +49,12 @@ def device_slots(
     if not devices:
         num_slots = cores if workers is None else workers
         # Hidden also where there are some: a worker without a device must not take the first.
-        return tuple(_slot(f"cpu:{n}", "", cores // num_slots, 1) for n in range(num_slots))
+        return tuple(_slot(f"cpu:{n}", "", (cores, num_slots), 1) for n in range(num_slots))
     num_slots = len(devices) * children_per_device if workers is None else workers
     places = [(devices[n % len(devices)], n // len(devices)) for n in range(num_slots)]
     children = Counter(device for device, _ in places)
     return tuple(
-        _slot(f"cuda:{device}/{child}", device, cores // num_slots, children[device]) for device, child in places
+        _slot(f"cuda:{device}/{child}", device, (cores, num_slots), children[device]) for device, child in places
     )
 
 
@@ -83,15 +85,11 @@ def visible_tokens(visible: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tokens))
 
 
-def usable_cores(quota: Path = CGROUP_QUOTA) -> int:
-    """Return how many cores this process may use: its affinity, cut by the quota of its control group, rounded up."""
+def usable_cores(proc: Path = PROC) -> int:
+    """Return how many cores this process may use: its affinity, cut by the quota of its control groups, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        allowed, period = quota.read_text(encoding="ascii").split()
-        limit = math.ceil(int(allowed) / int(period))
-    except (OSError, ValueError, ZeroDivisionError):  # no such control group, or "max"
-        return cores
-    return max(1, min(cores, limit))
+    allowed = cores_allowed(proc)
+    return cores if allowed is None else max(1, min(cores, math.ceil(allowed)))
 
 
 def _devices(visible: str | None, count_devices: Callable[[], int]) -> tuple[str, ...]:
@@ -107,10 +105,14 @@ def _kind(entry: str) -> str | None:
     return next((prefix for prefix in ("GPU-", "MIG-") if entry.startswith(prefix)), None)
 
 
-def _slot(name: str, device: str, threads: int, children: int) -> Slot:
-    environment: Mapping[str, str] = {
-        "CUDA_VISIBLE_DEVICES": device,
-        CHILDREN_VARIABLE: str(children),
-        **dict.fromkeys(THREAD_VARIABLES, str(max(1, threads))),
+def share_of_cores(cores: int, workers: int) -> dict[str, str]:
+    """The environment of each of so many workers of a machine with so many cores: its threads, its neighbours."""
+    return {
+        NEIGHBOURS_VARIABLE: str(workers),
+        **dict.fromkeys(THREAD_VARIABLES, str(max(1, cores // workers))),
     }
+
+
+def _slot(name: str, device: str, share: tuple[int, int], children: int) -> Slot:
+    environment = {"CUDA_VISIBLE_DEVICES": device, CHILDREN_VARIABLE: str(children), **share_of_cores(*share)}
     return Slot(name=name, environment=environment)

@@ -17,6 +17,7 @@ from typing import Any
 
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute.boundary import Message, lost, outcome_of, plain
+from nasflow_cli.execute.halted import HALTED_LIMIT_S, LOOK_EVERY_S, HaltWatch
 from nasflow_cli.execute.process import WorkerProcess, death_of, signals_held
 from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
 
@@ -24,19 +25,11 @@ POISON = "CUDA error"
 """After such an error (a failed device-side assertion, say) every later CUDA call of the same process fails too."""
 
 
-LOOK_EVERY_S = 5.0
-"""How often workers are looked at that may have been halted."""
-
-HALTED_LIMIT_S = 60.0
-"""How long a worker may be halted, and how long this process is unheard of before it must have been halted itself."""
-
-
 @dataclass(slots=True, kw_only=True)
 class _Seat:
     """A slot with its worker and its task; a task without worker has just lost it.
 
-    `started` is when the task was submitted, `excused_s` the part of the time since then that counts for no limit,
-    `halted_looks` at how many looks in a row the worker was halted.
+    `started` is when the task was submitted, `excused_s` the part of the time since then that counts for no limit.
     `unsure` is set while a step is taken that a signal could cut in two: a message read, a worker ended. What it
     leaves is thrown away by `LocalExecutor._mend`.
     """
@@ -46,7 +39,6 @@ class _Seat:
     task: Task | None = None
     started: float = 0.0
     excused_s: float = 0.0
-    halted_looks: int = 0
     unsure: bool = False
 
 
@@ -71,8 +63,13 @@ class LocalExecutor(Executor):
         slots: Sequence[Slot],
         task_limit_s: float | None,
         clock: Callable[[], float],
+        guard_every_s: float | None = None,
     ) -> None:
-        """Start nothing yet. `clock` gives seconds. Raises ValueError without a slot or when the setup is not JSON."""
+        """Start nothing yet. `clock` gives seconds. Raises ValueError without a slot or when the setup is not JSON.
+
+        With `guard_every_s` the workers look that often whether this process is halted, and end it when it stays so:
+        for one that nobody waits for on its own machine.
+        """
         if not slots:
             raise ValueError("an executor needs at least one slot")
         if task_limit_s is not None and task_limit_s <= 0:
@@ -86,6 +83,8 @@ class LocalExecutor(Executor):
         self._outcomes: dict[int, Outcome] = {}
         self._closed = False
         self._looked = clock()
+        self._halts = HaltWatch()
+        self._guard_every_s = guard_every_s
         # Before multiprocessing's own exit function, which would wait for the workers for ever.
         atexit.register(self.close)
 
@@ -156,7 +155,7 @@ class LocalExecutor(Executor):
 
     def _hand_over(self, seat: _Seat, task: Task, payload: Message) -> None:
         """Send a task to the worker of a seat; the task fails when there can be none."""
-        seat.started, seat.excused_s, seat.halted_looks = self._clock(), 0.0, 0
+        seat.started, seat.excused_s = self._clock(), 0.0
         try:
             worker = self._ready_worker(seat)
             seat.task = task
@@ -176,6 +175,7 @@ class LocalExecutor(Executor):
                 "setup": self._setup,
                 "environment": dict(seat.slot.environment),
                 "memory_bytes": seat.slot.memory_bytes,
+                "guard_every_s": self._guard_every_s,
             }
             with signals_held():
                 seat.worker = WorkerProcess(f"nasflow {seat.slot.name}")
@@ -224,13 +224,13 @@ class LocalExecutor(Executor):
         now = self._clock()
         if now - self._looked < LOOK_EVERY_S:
             return
-        for seat, worker, _ in self._busy():
+        busy = self._busy()
+        given_up = self._halts.look(worker.pid for _, worker, _ in busy)
+        for seat, worker, _ in busy:
             unseen_s = now - max(self._looked, seat.started)
-            if unseen_s > HALTED_LIMIT_S:
+            if unseen_s > HALTED_LIMIT_S:  # this process must have been halted itself
                 seat.excused_s += unseen_s
-            # Looks are counted and not seconds: who was halted with this process goes on with it.
-            seat.halted_looks = seat.halted_looks + 1 if worker.is_halted else 0
-            if seat.halted_looks * LOOK_EVERY_S >= HALTED_LIMIT_S:
+            if worker.pid in given_up:
                 message = f"its worker was halted by a signal and not let go on for {HALTED_LIMIT_S:g} s; it was killed"
                 self._end(seat, Failure(kind="worker", message=message))
         self._looked = now

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 from nasflow_cli.execute.boundary import Message, decode, encode
+from nasflow_cli.execute.halted import is_halted
 from nasflow_cli.execute.worker import HELD_SIGNALS, serve
 
 PATIENCE_S = 5.0
@@ -67,13 +67,8 @@ class WorkerProcess:
 
     @property
     def is_halted(self) -> bool:
-        """Whether a signal has stopped the process; not while a debugger holds it. Known on Linux only."""
-        try:
-            status = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return False
-        # The name stands in brackets and may itself hold some.
-        return status.rpartition(")")[2].split()[0] == "T"
+        """Whether a signal has stopped the process. Known on Linux only."""
+        return is_halted(self.pid)
 
     def send(self, message: Message) -> None:
         """Send a message. Raises OSError when the worker is gone."""

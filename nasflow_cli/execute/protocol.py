@@ -69,9 +69,9 @@ class Slot:
 class Handler(Protocol):
     """What runs in a worker, once a task.
 
-    It takes the payload and returns a JSON object. It may raise: `Interrupted` after a safe stop, anything else is a
-    failure, of the kind that the exception's `error_kind` names when it has one. It asks `should_stop` wherever it
-    could stop without losing work.
+    It takes the payload and returns a JSON object. It may raise: `Interrupted` after a safe stop that `should_stop`
+    asked for, anything else is a failure, of the kind that the exception's `error_kind` names when it has one. It asks
+    `should_stop` wherever it could stop without losing work.
     """
 
     def __call__(self, payload: dict[str, Any], should_stop: Callable[[], bool], /) -> dict[str, Any]:
@@ -98,6 +98,11 @@ class Executor(Protocol):
     def slots(self) -> int:
         """How many tasks can run at once."""
         ...
+
+    @property
+    def slots_a_machine(self) -> int:
+        """How many tasks can run at once on one machine, at most."""
+        return self.slots
 
     @property
     def running(self) -> frozenset[int]:

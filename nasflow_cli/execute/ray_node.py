@@ -1,7 +1,7 @@
 """A Ray that is started here, for one search alone, or a cluster that is there: what of it trials get.
 
 Refuses a Ray that can be reached from another machine: who reaches it runs code as this user. The only module beside
-`bridge.py` that imports Ray; both run in a process of their own.
+`bridge.py` that imports Ray; both run in processes that are not the driver's.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nasflow_cli
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.execute.boundary import Message
-from nasflow_cli.execute.devices import CHILDREN_VARIABLE, THREAD_VARIABLES
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE, share_of_cores
 from nasflow_cli.execute.session import members, open_addresses
 
 LONGEST_BASE = 20
@@ -49,12 +49,17 @@ HERE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What actors get: how many there are, and cores and devices of each. `environment` is that of their workers."""
+    """What actors get: how many there are, how many of them on one node at most, and cores and devices of each.
+
+    `environment` is that of their workers; by the id of a node, `on_nodes` has what is different there.
+    """
 
     actors: int
+    on_a_node: int
     num_cpus: int
     num_gpus: float
     environment: Mapping[str, str]
+    on_nodes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def private_folder() -> Path:
@@ -87,7 +92,11 @@ def start(hello: Message) -> Share:
         )
     per_device = math.ceil(hello["actors"] / len(devices)) if devices else 0
     return Share(
-        actors=hello["actors"], num_cpus=1, num_gpus=fraction(per_device) if devices else 0.0, environment=environment
+        actors=hello["actors"],
+        on_a_node=hello["actors"],
+        num_cpus=1,
+        num_gpus=fraction(per_device) if devices else 0.0,
+        environment=environment,
     )
 
 
@@ -100,11 +109,18 @@ def connect(hello: Message) -> Share:
     import ray  # noqa: PLC0415
 
     _init(ray, address=address)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
     share = share_of(nodes, hello["workers"], hello["children_per_device"])
     if share is None:
         raise MissingError(f"the Ray cluster {address} has neither a GPU nor a core for a trial")
     return share
+
+
+def node_id() -> str:
+    """The id of the node that this process, an actor, runs on."""
+    import ray  # noqa: PLC0415  (imported by now)
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def call(address: str) -> None:
@@ -124,36 +140,44 @@ def _init(ray: Any, *, address: str, **options: Any) -> None:
         raise MissingError(f"Ray ({address}) cannot be used: {' '.join(str(error).split())}") from error
 
 
-def share_of(nodes: Sequence[Mapping[str, float]], workers: int | None, children_per_device: int) -> Share | None:
+def share_of(nodes: Mapping[str, Mapping[str, float]], workers: int | None, children_per_device: int) -> Share | None:
     """Divide a cluster: `children_per_device` actors a GPU, or without any GPU a core each; at most `workers`.
 
-    Each gets as many cores as all can have, which is also its number of threads, and is told
-    how many have its GPU. `nodes` are Ray's resources of the
-    nodes, by name. None when there is room for no actor.
+    Each is given as many cores as all can have. Their workers are told how many have their GPU, and share the cores
+    of their node as those of a lone machine do: nodes may differ. `nodes` are Ray's resources, by name, by the id of
+    the node. None when there is room for no actor.
     """
-    with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
+    with_gpu = {name: node for name, node in nodes.items() if node.get("GPU", 0) >= 1}
     if with_gpu:
-        num_devices = sum(int(node["GPU"]) for node in with_gpu)
+        num_devices = sum(int(node["GPU"]) for node in with_gpu.values())
         most = num_devices * children_per_device
         actors = min(most, workers or most)
         per_device = math.ceil(actors / num_devices)
-        num_cpus = min(int(node.get("CPU", 0)) // (int(node["GPU"]) * per_device) for node in with_gpu)
-        return Share(
-            actors=actors,
-            num_cpus=num_cpus,
-            num_gpus=fraction(per_device),
-            environment={
-                CHILDREN_VARIABLE: str(per_device),
-                **dict.fromkeys(THREAD_VARIABLES, str(max(1, num_cpus))),
-            },
-        )
-    cores = [int(node.get("CPU", 0)) for node in nodes]
-    actors = min(sum(cores), workers or sum(cores))
-    if actors == 0:
-        return None
-    num_cpus = next(n for n in range(max(cores), 0, -1) if sum(each // n for each in cores) >= actors)
-    environment = {"CUDA_VISIBLE_DEVICES": "", CHILDREN_VARIABLE: "1", **dict.fromkeys(THREAD_VARIABLES, str(num_cpus))}
-    return Share(actors=actors, num_cpus=num_cpus, num_gpus=0.0, environment=environment)
+        places = {name: int(node["GPU"]) * per_device for name, node in with_gpu.items()}
+        num_cpus = min(_cores(node) // places[name] for name, node in with_gpu.items())
+        part, environment = fraction(per_device), {CHILDREN_VARIABLE: str(per_device)}
+    else:
+        cores = [_cores(node) for node in nodes.values()]
+        actors = min(sum(cores), workers or sum(cores))
+        if actors == 0:
+            return None
+        num_cpus = next(n for n in range(max(cores), 0, -1) if sum(each // n for each in cores) >= actors)
+        places = {name: _cores(node) // num_cpus for name, node in nodes.items()}
+        part, environment = 0.0, {"CUDA_VISIBLE_DEVICES": "", CHILDREN_VARIABLE: "1"}
+    held = {name: min(room, actors) for name, room in places.items() if room > 0}
+    fullest = max(held.values())
+    return Share(
+        actors=actors,
+        on_a_node=fullest,
+        num_cpus=num_cpus,
+        num_gpus=part,
+        environment={**environment, **share_of_cores(num_cpus * fullest, fullest)},
+        on_nodes={name: share_of_cores(_cores(nodes[name]), num) for name, num in held.items()},
+    )
+
+
+def _cores(node: Mapping[str, float]) -> int:
+    return int(node.get("CPU", 0))
 
 
 def fraction(per_device: int) -> float:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -23,7 +23,12 @@ LISTENING = "0A"
 
 def members(session: int) -> list[int]:
     """The processes of a session that live, this one not among them. Empty where the system does not say."""
-    return [pid for pid in _processes() if pid != os.getpid() and _session_of(pid) == session]
+    return [pid for pid in _processes() if pid != os.getpid() and _parent_and_session(pid)[1] == session]
+
+
+def children(session: int, parents: Collection[int]) -> list[int]:
+    """Those members of a session that one of these processes has started, and that live."""
+    return [pid for pid in members(session) if _parent_and_session(pid)[0] in parents]
 
 
 def end_members(session: int) -> None:
@@ -65,15 +70,15 @@ def _processes() -> Iterator[int]:
     yield from (int(name) for name in names if name.isdecimal())
 
 
-def _session_of(pid: int) -> int | None:
-    """The session of a process that lives; None for one that has ended or is a zombie."""
+def _parent_and_session(pid: int) -> tuple[int | None, int | None]:
+    """The parent and the session of a process that lives; None for one that has ended or is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return None, None
     # The name stands in brackets and may itself hold some; then state, parent, group, session.
-    state, _, _, session = stat.rpartition(")")[2].split()[:4]
-    return None if state in ("Z", "X") else int(session)
+    state, parent, _, session = stat.rpartition(")")[2].split()[:4]
+    return (None, None) if state in ("Z", "X") else (int(parent), int(session))
 
 
 def _sockets(pid: int) -> Iterator[str]:

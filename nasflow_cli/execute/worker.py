@@ -16,11 +16,13 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from nasflow_cli.execute.allocator import keep_freed_memory
 from nasflow_cli.execute.boundary import Message, attempt, decode, encode, resolve
+from nasflow_cli.execute.halted import guard
 from nasflow_cli.execute.log import LogWatch, open_log
 from nasflow_cli.execute.protocol import Handler
 
@@ -37,9 +39,9 @@ HELD_SIGNALS = frozenset(DRIVERS_SIGNALS)
 def serve(connection: Connection, driver: int) -> None:
     """Run in a new process until the driver, whose process id is given, is gone.
 
-    The first message is `{"target", "setup", "environment", "memory_bytes"}`. Then `{"run": payload, "log": path}`
-    runs the handler and is answered by the message of `boundary.attempt`; `{"stop": true}` asks the task that runs to
-    stop.
+    The first message is `{"target", "setup", "environment", "memory_bytes", "guard_every_s"}`; the last is how often to
+    look whether the driver is halted, None: not at all. Then `{"run": payload, "log": path}` runs the handler and is
+    answered by the message of `boundary.attempt`; `{"stop": true}` asks the task that runs to stop.
     """
     die_with(driver)
     for number in DRIVERS_SIGNALS:
@@ -52,6 +54,9 @@ def serve(connection: Connection, driver: int) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             # What a task printed is in its log even when the worker is killed.
             sys.stdout.reconfigure(line_buffering=True)
+        if hello["guard_every_s"] is not None:
+            pause = partial(time.sleep, hello["guard_every_s"])
+            threading.Thread(target=guard, args=(driver, pause), name="guard", daemon=True).start()
         orders = _Orders(connection)
         desk = _Desk(hello)
         while True:

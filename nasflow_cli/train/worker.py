@@ -6,6 +6,7 @@ Imports all that an experiment may name, for a worker of any kind.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,25 @@ import torch
 import nasflow_cli.nets
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.registry import EVALUATORS, load_plugins
+from nasflow_cli.execute.devices import NEIGHBOURS_VARIABLE
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import child, table
 from nasflow_cli.train.device import worker_device
 from nasflow_cli.train.protocol import Assignment, Evaluator
+from nasflow_cli.train.worker_data import shared_by
 
 __all__ = ["child", "make_handler", "nasflow_cli", "opened", "table"]
 
 
 def opened(setup: Mapping[str, Any]) -> tuple[ExperimentConfig, RunDirectory, torch.device]:
-    """What a worker works with, plug-ins loaded. `setup` has `config` (as JSON values) and `run` (a path)."""
+    """What a worker works with, plug-ins loaded. `setup` has `config` (as JSON values) and `run` (a path).
+
+    `executor.workers` is how many share this machine.
+    """
     device = worker_device()  # first, since a plug-in may make tensors
     load_plugins(setup["config"]["plugins"])
     config = ExperimentConfig.model_validate_json(json.dumps(setup["config"]))
+    config = shared_by(config, int(os.environ.get(NEIGHBOURS_VARIABLE, "1")))
     return config, RunDirectory(Path(setup["run"])), device
 
 

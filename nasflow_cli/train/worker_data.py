@@ -221,10 +221,9 @@ def shared_by(config: ExperimentConfig, num_workers: int) -> ExperimentConfig:
     return config.model_copy(update={"executor": executor})
 
 
-def worker_setup(config: ExperimentConfig, run: RunDirectory, num_workers: int) -> dict[str, Any]:
-    """What a worker is told, as JSON values: of the executor how it shares the machine, and not what runs it."""
-    told = shared_by(config, num_workers)
+def worker_setup(config: ExperimentConfig, run: RunDirectory) -> dict[str, Any]:
+    """What a worker is told, as JSON values: not what runs it, nor how many workers, which its own machine tells."""
     return {
-        "config": told.model_dump(mode="json", exclude={"executor": {"kind", "ray"}}),
+        "config": config.model_dump(mode="json", exclude={"executor": {"kind", "ray", "workers"}}),
         "run": str(run.root.absolute()),
     }

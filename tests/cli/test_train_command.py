@@ -265,9 +265,7 @@ def test_a_device_with_too_little_memory_for_a_batch_is_given_halves(
 def trained_by(handler: Handler, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The final training of one seed of a trial, with this in the place of its worker. Returns what was said."""
     (folder / "run" / "final" / "trial0-epochs1" / "seed0").mkdir(parents=True)
-    monkeypatch.setattr(
-        final_module, "_executor", lambda run, plan, slots: InlineExecutor(lambda: handler, time.monotonic)
-    )
+    monkeypatch.setattr(final_module, "_executor", lambda run, plan: InlineExecutor(lambda: handler, time.monotonic))
     trial = Trial(
         **{"number": 0, "architecture": Architecture(structure={}, operators={}), "key": "a", "budget": 1, "seed": 0},
         **{"phase": "structure", "turn": 0, "bracket": 0, "rung": 0, "slot": (0, 0, 0), "parent": None},

@@ -140,11 +140,12 @@ class ExecutorContract:
 
         assert self.run(executor, log, do="echo", value=1).reply is not None
 
-    def test_a_task_that_stopped_safely_is_neither_reply_nor_failure(self, executor: Executor, log: Path) -> None:
+    def test_a_task_that_stops_as_if_it_had_been_told_to_has_failed(self, executor: Executor, log: Path) -> None:
         outcome = self.run(executor, log, do="interrupt")
 
-        assert outcome.interrupted
-        assert (outcome.reply, outcome.failure) == (None, None)
+        assert outcome.failure is not None
+        assert outcome.failure.kind == "exception"
+        assert outcome.failure.message == "it stopped as if it had been told to, and was not"
 
     def test_a_task_holds_its_slot_until_its_outcome_is_collected(self, executor: Executor, log: Path) -> None:
         assert executor.running == frozenset()

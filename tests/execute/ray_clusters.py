@@ -1,4 +1,4 @@
-"""A Ray cluster that is not the executor's: a process of its own, at 127.0.0.1, with two cores.
+"""A Ray cluster that is not the executor's: a process of its own, at 127.0.0.1, with as many cores as a test says.
 
 It ends with the tests, however they end.
 """
@@ -35,10 +35,10 @@ import os, sys
 import ray
 from nasflow_cli.execute.session import end_members
 
-end = int(sys.argv[3])
+end = int(sys.argv[4])
 context = ray.init(
-    address="local", num_cpus=2, num_gpus=int(sys.argv[2]), include_dashboard=False, _node_ip_address="127.0.0.1",
-    _temp_dir=sys.argv[1] + "/ray", log_to_driver=False, object_store_memory=80 * 2**20,
+    address="local", num_cpus=int(sys.argv[2]), num_gpus=int(sys.argv[3]), include_dashboard=False,
+    _node_ip_address="127.0.0.1", _temp_dir=sys.argv[1] + "/ray", log_to_driver=False, object_store_memory=80 * 2**20,
 )
 os.write(end, context.address_info["gcs_address"].encode())
 os.close(end)
@@ -49,12 +49,12 @@ os._exit(0)
 
 
 @contextmanager
-def cluster(num_gpus: int = 0) -> Iterator[str]:
+def cluster(num_cpus: int = 2, num_gpus: int = 0) -> Iterator[str]:
     """Start it and give its address."""
     folder = private_folder()
     theirs, ours = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER, folder, str(num_gpus), str(ours)],
+        [sys.executable, "-c", CLUSTER, folder, str(num_cpus), str(num_gpus), str(ours)],
         env={**os.environ, **MANNERS},
         pass_fds=(ours,),
         start_new_session=True,

@@ -19,10 +19,21 @@ class Signpost:
 
     def pid(self) -> int:
         """Wait for the worker to get there."""
+        (pid,) = self.pids()
+        return pid
+
+    def is_reached(self) -> bool:
+        """Whether somebody has got there of whom was not told yet."""
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        return any(events & select.POLLIN for _, events in poll.poll(0))
+
+    def pids(self) -> list[int]:
+        """Wait until somebody gets there, and tell of all that have by now."""
         text = b""
         while not text.endswith(b"\n"):
             text += self._read()
-        return int(text)
+        return [int(line) for line in text.splitlines()]
 
     def wait_until_nobody_holds_it(self) -> None:
         """Return when the last process that opened the pipe for writing is gone."""

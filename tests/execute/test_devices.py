@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from groups import Groups, write
 
 from nasflow_cli.execute.devices import (
     CHILDREN_VARIABLE,
+    NEIGHBOURS_VARIABLE,
     THREAD_VARIABLES,
     children_of_devices,
     device_slots,
@@ -83,6 +85,7 @@ def test_workers_on_the_cpu_share_no_device() -> None:
     slots = device_slots(3, 2, None, lambda: 0, 8)
 
     assert {slot.environment[CHILDREN_VARIABLE] for slot in slots} == {"1"}
+    assert {slot.environment[NEIGHBOURS_VARIABLE] for slot in slots} == {"3"}
     assert children_of_devices(slots) == {}
 
 
@@ -112,24 +115,28 @@ def test_numbers_below_one_are_refused(workers: int, children: int, cores: int) 
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("50000 100000", 1), ("10 100000", 1), ("99999999 100000", None)])
-def test_a_container_quota_is_rounded_up_and_only_lowers_the_number(
+def test_the_quota_of_a_container_or_a_batch_system_is_rounded_up_and_only_lowers_the_number(
     tmp_path: Path, quota: str, cores: int | None
 ) -> None:
-    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    groups = Groups(tmp_path)
+    write(groups.unified("/batch/job") / "batch/job", cpu_max=quota)
 
-    assert usable_cores(tmp_path / "cpu.max") == (cores or len(os.sched_getaffinity(0)))
+    assert usable_cores(groups.proc) == (cores or len(os.sched_getaffinity(0)))
 
 
 def test_a_quota_of_one_and_a_half_cores_is_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    groups = Groups(tmp_path)
+    write(groups.unified("/job") / "job", cpu_max="150000 100000")
 
-    assert usable_cores(tmp_path / "cpu.max") == 2
+    assert usable_cores(groups.proc) == 2
 
 
-@pytest.mark.parametrize("text", ["max 100000\n", "", None])
+@pytest.mark.parametrize("text", ["max 100000", "", None])
 def test_without_a_quota_all_cores_of_the_affinity_count(tmp_path: Path, text: str | None) -> None:
+    groups = Groups(tmp_path)
+    place = groups.unified("/job")
     if text is not None:
-        (tmp_path / "cpu.max").write_text(text)
+        write(place / "job", cpu_max=text)
 
-    assert usable_cores(tmp_path / "cpu.max") == len(os.sched_getaffinity(0))
+    assert usable_cores(groups.proc) == len(os.sched_getaffinity(0))

@@ -9,19 +9,21 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from contracts.executor_contract import GRACE_S, ExecutorContract
+from one_task import OneTask
 from ray_clusters import MANNERS, cluster
 from signpost import PATIENCE_S, Signpost
 
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.execute.cluster import Cluster, RayExecutor, make_ray
-from nasflow_cli.execute.devices import CHILDREN_VARIABLE
-from nasflow_cli.execute.protocol import Executor, Failure, Outcome, Slot, Task
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE, NEIGHBOURS_VARIABLE
+from nasflow_cli.execute.protocol import Executor, Slot, Task
 from nasflow_cli.execute.session import members, program_of
 
 pytest.importorskip("ray", reason="the extra `cluster` is not installed")
@@ -38,6 +40,9 @@ FRESH = frozenset(
 )
 """Tests of the contract that need an executor of their own."""
 
+LOOK_EVERY_S = 0.05
+"""How often what may have been halted is looked at here."""
+
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 """127.0.0.1, the same as an IPv6 address, and ::1, as /proc/net/tcp writes them."""
 
@@ -53,8 +58,11 @@ def usual_folder() -> float | None:
 
 @pytest.fixture(scope="module")
 def started(usual_folder: float | None) -> Iterator[RayExecutor]:
-    """An executor with a Ray of its own, which takes seconds to start."""
-    with make_ray("handlers:build", {"path": "data"}, SLOTS, None, time.time) as executor:
+    """An executor with a Ray of its own, which takes seconds to start. What is halted is given up soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nasflow_cli.execute.cluster.LOOK_EVERY_S", LOOK_EVERY_S)
+        executor = make_ray("handlers:build", {"path": "data"}, SLOTS, None, time.time)
+    with executor:
         assert isinstance(executor, RayExecutor)
         yield executor
 
@@ -68,30 +76,12 @@ def address() -> Iterator[str]:
         yield address
 
 
-class Desk:
-    """The executor, and a task at a time."""
+class Desk(OneTask):
+    """An executor on Ray, and where its Ray is."""
 
     def __init__(self, executor: RayExecutor, log: Path) -> None:
-        self.executor = executor
+        self.executor: RayExecutor = executor
         self.log = log
-
-    def submit(self, number: int = 0, **payload: Any) -> None:
-        self.executor.submit(Task(number=number, payload=payload, log=self.log))
-
-    def collect(self) -> Outcome:
-        (outcome,) = self.executor.collect(PATIENCE_S)
-        return outcome
-
-    def reply(self, **payload: Any) -> dict[str, Any]:
-        self.submit(**payload)
-        reply = self.collect().reply
-        assert reply is not None
-        return reply
-
-    def failure(self) -> Failure:
-        failure = self.collect().failure
-        assert failure is not None
-        return failure
 
     @property
     def session(self) -> int:
@@ -158,7 +148,7 @@ def test_a_killed_actor_is_a_failure_of_its_task_and_the_slot_works_again(desk: 
     actor = parent_of(signpost.pid())
     os.kill(actor, signal.SIGKILL)
 
-    failure = desk.failure()
+    failure = desk.collect_failure()
 
     assert failure.kind == "worker"
     assert failure.message.startswith(f"worker died: process {actor} on ")
@@ -173,7 +163,7 @@ def test_a_worker_that_is_killed_below_its_actor_is_a_failure_that_names_the_sig
     desk.submit(do="hang", signpost=str(signpost.path))
     os.kill(signpost.pid(), signal.SIGKILL)
 
-    failure = desk.failure()
+    failure = desk.collect_failure()
 
     assert failure.kind == "worker"
     assert failure.message.startswith("worker died: killed by signal 9 (SIGKILL)")
@@ -272,25 +262,75 @@ def test_a_secret_keeps_other_users_of_the_machine_from_a_ray_that_was_started_h
     assert b"RAY_AUTH_MODE=token" in environment
     assert len(secret.partition(b"=")[2]) == 64
     assert secret.partition(b"=")[2] != MANNERS["RAY_AUTH_TOKEN"].encode()
+    shown = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in [desk.session, *members(desk.session)]]
+    assert not any(secret.partition(b"=")[2] in words for words in shown)  # all users see these
 
 
-@pytest.mark.parametrize("victim", ["bridge", "raylet"])
-def test_when_all_of_ray_ends_running_tasks_fail_and_the_next_has_a_new_one(
-    desk: Desk, signpost: Signpost, victim: str
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        ("bridge", signal.SIGKILL),
+        ("raylet", signal.SIGKILL),
+        ("raylet", signal.SIGSTOP),
+        ("gcs_server", signal.SIGSTOP),
+    ],
+)
+def test_when_all_of_ray_ends_or_its_heart_stays_halted_what_ran_is_begun_again_on_a_new_one(
+    desk: Desk, signpost: Signpost, victim: str, number: signal.Signals
 ) -> None:
     before, folder = desk.session, desk.folder
-    desk.submit(do="hang", signpost=str(signpost.path))
+    desk.submit(do="train_to_the_end", signpost=str(signpost.path))
     signpost.pid()
     named = {program_of(pid): pid for pid in members(before)}
-    os.kill(before if victim == "bridge" else named["raylet"], signal.SIGKILL)
+    os.kill(before if victim == "bridge" else named[victim], number)
 
-    failure = desk.failure()
+    while not signpost.is_reached():
+        assert desk.executor.collect(0.1) == []
 
-    assert failure.kind == "worker"
-    signpost.wait_until_nobody_holds_it()
+    assert desk.session != before
     assert members(before) == []
     assert not folder.exists()
-    assert desk.reply(do="echo", value=1)["got"] == 1
+    (outcome,) = desk.executor.stop(GRACE_S)
+    assert outcome.reply == {"done": True}
+
+
+@pytest.mark.parametrize("limit_s", [None, 600.0])
+def test_an_actor_that_stays_halted_fails_its_task_with_and_without_a_time_limit(
+    address: str, tmp_path: Path, signpost: Signpost, monkeypatch: pytest.MonkeyPatch, limit_s: float | None
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.cluster.LOOK_EVERY_S", LOOK_EVERY_S)
+    with make_ray("handlers:build", {}, SLOTS, limit_s, time.time, Cluster(address=address)) as executor:
+        desk = Desk(executor, tmp_path / "log.txt")
+        desk.submit(do="train", signpost=str(signpost.path))
+        actor = parent_of(signpost.pid())
+        os.kill(actor, signal.SIGSTOP)
+
+        failure = desk.collect_failure()
+
+        assert failure.kind == "worker"
+        assert failure.message.startswith(f"worker died: process {actor} on ")
+        signpost.wait_until_nobody_holds_it()
+        assert desk.reply(do="echo", value=1)["got"] == 1
+
+
+def test_an_actor_that_is_halted_with_its_worker_is_over_the_time_limit_all_the_same(
+    address: str, tmp_path: Path, signpost: Signpost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasflow_cli.execute.cluster.LOOK_EVERY_S", LOOK_EVERY_S)
+    with make_ray("handlers:build", {}, SLOTS, 6.0, time.time, Cluster(address=address, workers=1)) as executor:
+        desk = Desk(executor, tmp_path / "log.txt")
+        desk.reply(do="tell")  # its worker has started, which counts for the limit
+        desk.submit(do="train", signpost=str(signpost.path))
+        worker = signpost.pid()
+        for pid in (parent_of(worker), worker):
+            os.kill(pid, signal.SIGSTOP)
+
+        failure = desk.collect_failure()
+
+        assert failure.kind == "timeout"
+        assert "6 s, the time limit of a trial, nor a word of process" in failure.message
+        signpost.wait_until_nobody_holds_it()
+        assert desk.reply(do="echo", value=1)["got"] == 1
 
 
 def test_a_task_over_its_limit_is_ended(address: str, tmp_path: Path, signpost: Signpost) -> None:
@@ -343,15 +383,16 @@ def test_on_a_cluster_that_others_use_tasks_wait_for_the_workers_that_found_room
     assert len({outcome.reply["pid"] for outcome in outcomes if outcome.reply}) == 1
 
 
-def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
+def test_on_a_cluster_ray_says_which_device_and_the_node_how_many_share_it_and_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in MANNERS.items():
         monkeypatch.setenv(name, value)
-    names = ("CUDA_VISIBLE_DEVICES", CHILDREN_VARIABLE)
-    with cluster(num_gpus=2) as address, ExitStack() as stack:
+    names = ("CUDA_VISIBLE_DEVICES", CHILDREN_VARIABLE, NEIGHBOURS_VARIABLE, "OMP_NUM_THREADS")
+    with cluster(num_cpus=13, num_gpus=2) as address, ExitStack() as stack:
         places = Cluster(address=address, children_per_device=2)
         with make_ray("handlers:build", {}, SLOTS, None, time.time, places) as executor:
+            assert executor.slots == executor.slots_a_machine == 4
             posts = [Signpost(tmp_path / f"post {number}") for number in range(executor.slots)]
             for number, post in enumerate(posts):
                 stack.callback(post.close)
@@ -360,9 +401,12 @@ def test_on_a_cluster_with_devices_ray_says_which_one_and_so_many_share_it(
             for post in posts:
                 post.pid()
             outcomes = executor.stop(GRACE_S)  # now all are held at once
+        with make_ray("handlers:build", {}, SLOTS, None, time.time, replace(places, workers=1)) as executor:
+            alone = Desk(executor, tmp_path / "log.txt").reply(do="variable", name="OMP_NUM_THREADS")
 
     replies = [outcome.reply["got"] for outcome in outcomes if outcome.reply]
-    assert sorted(replies) == [["0", "2"], ["0", "2"], ["1", "2"], ["1", "2"]]
+    assert sorted(replies) == [[device, "2", "4", "3"] for device in ("0", "0", "1", "1")]
+    assert alone["got"] == "13"
 
 
 def test_a_cluster_that_is_lost_for_good_fails_no_task(

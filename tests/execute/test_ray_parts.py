@@ -20,19 +20,25 @@ import pytest
 from nasflow_cli.core.errors import MissingError
 from nasflow_cli.execute.actor import Actor, look_for
 from nasflow_cli.execute.boundary import encode
-from nasflow_cli.execute.bridge import heart_of, reason
+from nasflow_cli.execute.bridge import reason
 from nasflow_cli.execute.cluster import make_ray, require_ray
-from nasflow_cli.execute.devices import CHILDREN_VARIABLE
+from nasflow_cli.execute.devices import CHILDREN_VARIABLE, NEIGHBOURS_VARIABLE
 from nasflow_cli.execute.log import LogError
 from nasflow_cli.execute.protocol import Slot
+from nasflow_cli.execute.ray_heart import heart_of
 from nasflow_cli.execute.ray_node import Share, fraction, share_of
 from nasflow_cli.execute.session import end_members, members, open_addresses
 
 
+def share(*nodes: dict[str, float], workers: int | None = None, children: int = 1) -> Share:
+    found = share_of({f"node {n}": node for n, node in enumerate(nodes)}, workers, children)
+    assert found is not None
+    return found
+
+
 def divided(*nodes: dict[str, float], workers: int | None = None, children: int = 1) -> tuple[int, int, float]:
-    share = share_of(nodes, workers, children)
-    assert share is not None
-    return share.actors, share.num_cpus, share.num_gpus
+    found = share(*nodes, workers=workers, children=children)
+    return found.actors, found.num_cpus, found.num_gpus
 
 
 def test_without_devices_each_core_is_a_place() -> None:
@@ -64,25 +70,53 @@ def test_devices_without_cores_to_spare_are_used_all_the_same() -> None:
 
 
 def test_a_cluster_without_cores_and_devices_has_no_place() -> None:
-    assert share_of([{"memory": 1e9}, {"CPU": 0}], None, 1) is None
+    assert share_of({"a": {"memory": 1e9}, "b": {"CPU": 0}}, None, 1) is None
 
 
 def test_the_threads_of_a_worker_are_the_cores_that_it_was_given() -> None:
-    share = share_of([{"CPU": 6}], 2, 1)
+    found = share({"CPU": 6}, workers=2)
 
-    assert isinstance(share, Share)
-    assert share.environment["OMP_NUM_THREADS"] == "3"
-    assert share.environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert found.environment["OMP_NUM_THREADS"] == "3"
+    assert found.environment["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def threads(found: Share) -> list[tuple[str, str]]:
+    """Of each node that has workers, in order: how many it has at most, and the threads of each."""
+    return [(there[NEIGHBOURS_VARIABLE], there["OMP_NUM_THREADS"]) for there in found.on_nodes.values()]
+
+
+def test_workers_share_the_cores_of_the_node_that_they_run_on_whatever_other_nodes_have() -> None:
+    found = share({"CPU": 8, "GPU": 4}, {"CPU": 64, "GPU": 1}, {"CPU": 32})
+
+    assert (found.actors, found.num_cpus) == (5, 2)
+    assert threads(found) == [("4", "2"), ("1", "64")]
+    assert found.on_a_node == 4
+
+
+def test_cores_that_are_left_on_a_node_where_no_further_worker_fits_are_its_workers() -> None:
+    found = share({"CPU": 4}, {"CPU": 7}, workers=3)
+
+    assert (found.actors, found.num_cpus) == (3, 3)
+    assert threads(found) == [("1", "4"), ("2", "3")]
+
+
+def test_no_more_workers_are_counted_on_a_node_than_there_are() -> None:
+    assert threads(share({"CPU": 16, "GPU": 8}, workers=2)) == [("2", "8")]
+
+
+def test_a_node_that_joins_later_has_the_threads_that_all_can_have() -> None:
+    found = share({"CPU": 8, "GPU": 4}, {"CPU": 64, "GPU": 1})
+
+    assert found.environment["OMP_NUM_THREADS"] == "2"
 
 
 @pytest.mark.parametrize(("num_devices", "workers", "told"), [(2, None, "3"), (2, 4, "2"), (2, 2, "1"), (0, 4, "1")])
 def test_a_worker_is_told_how_many_have_its_device_so_that_each_takes_its_part_of_the_memory(
     num_devices: int, workers: int | None, told: str
 ) -> None:
-    share = share_of([{"CPU": 16, "GPU": num_devices}], workers, 3)
+    found = share({"CPU": 16, "GPU": num_devices}, workers=workers, children=3)
 
-    assert isinstance(share, Share)
-    assert share.environment[CHILDREN_VARIABLE] == told
+    assert found.environment[CHILDREN_VARIABLE] == told
 
 
 @pytest.mark.parametrize("per_device", range(1, 40))
@@ -161,13 +195,14 @@ def test_where_there_is_no_room_for_a_process_no_folder_is_left_behind(
 def test_a_process_that_ends_before_it_is_watched_is_left_out_and_a_ray_of_which_nothing_is_left_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nasflow_cli.execute.bridge.program_of", lambda pid: "raylet")
+    monkeypatch.setattr("nasflow_cli.execute.ray_heart.program_of", lambda pid: "raylet")
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as lives:
         ended = subprocess.Popen([sys.executable, "-c", ""])
         ended.wait()
 
-        (watched,) = heart_of([ended.pid, lives.pid])
+        ((pid, watched),) = heart_of([ended.pid, lives.pid]).items()
 
+        assert pid == lives.pid
         assert not wait([watched], 0)
         lives.kill()
         assert wait([watched], 60)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from halting import halt, let_go_on
 from one_worker import Bench
 from signpost import Signpost
 
 from nasflow_cli.execute.clock import steady
-from nasflow_cli.execute.local import HALTED_LIMIT_S, LOOK_EVERY_S
+from nasflow_cli.execute.halted import LOOK_EVERY_S, NUM_LOOKS
 from nasflow_cli.execute.log import KEPT_BYTES, MAX_BYTES, open_log, shorten
-
-NUM_LOOKS = int(HALTED_LIMIT_S / LOOK_EVERY_S)
 
 
 @pytest.fixture
@@ -24,16 +22,6 @@ def unlimited(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path, limit_s=None)
     with bench.executor:
         yield bench
-
-
-def halt(pid: int) -> None:
-    os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
-
-
-def let_go_on(pid: int) -> None:
-    os.kill(pid, signal.SIGCONT)
-    os.waitid(os.P_PID, pid, os.WCONTINUED | os.WNOWAIT)
 
 
 def look(bench: Bench, times: int) -> list[str | None]:

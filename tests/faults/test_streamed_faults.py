@@ -230,7 +230,7 @@ def test_data_that_cannot_be_decoded_is_said_before_the_first_trial(tmp_path: Pa
 def streaming_worker(tmp_path: Path) -> Iterator[Callable[[int], dict[str, Any]]]:
     """A worker with two loader processes, and what has it read all its data once."""
     config = write_config(tmp_path / "tiny.yaml", executor={"data_gib": 0, "loaders": 2})
-    setup = worker_setup(assemble.load(config, []), RunDirectory(tmp_path / "run"), 1)
+    setup = worker_setup(assemble.load(config, []), RunDirectory(tmp_path / "run"))
     with make_local(
         "streaming_handler:build", setup, [Slot(name="cpu:0", memory_bytes=2**30)], None, time.time
     ) as live:

@@ -362,19 +362,20 @@ def test_a_stored_file_holds_more_than_memory_may(
 
 
 def test_the_limit_is_the_setting_or_a_quarter_of_the_memory_over_the_workers(tmp_path: Path) -> None:
-    whole = machine_memory(tmp_path / "nothing")
-    (tmp_path / "max").write_text("max\n")
-    (tmp_path / "limit").write_text(f"{2**30}\n")
+    (tmp_path / "cgroup").write_text("0::/batch/job\n")
+    (tmp_path / "mountinfo").write_text(f"36 31 0:33 / {tmp_path} rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "batch" / "job").mkdir(parents=True)
+    (tmp_path / "batch" / "memory.max").write_text(f"{2**30}\n")
 
-    def limit(name: str, **settings: object) -> int:
-        return memory_limit(ExecutorConfig.model_validate(settings), tmp_path / name)
+    def limit(**settings: object) -> int:
+        return memory_limit(ExecutorConfig.model_validate(settings), tmp_path)
 
-    assert machine_memory(tmp_path / "max") == whole
-    assert limit("limit", workers=4) == 2**26
-    assert limit("limit", workers=4, memory_gib=0.125) == 2**25
-    assert limit("limit", workers=4, data_gib=0.5) == 2**29
-    assert limit("limit", data_gib=0) == 0
-    assert limit("limit", data_gib=100) == 16 * 2**30
+    assert machine_memory(tmp_path) == 2**30 < machine_memory(tmp_path / "nothing")
+    assert limit(workers=4) == 2**26
+    assert limit(workers=4, memory_gib=0.125) == 2**25
+    assert limit(workers=4, data_gib=0.5) == 2**29
+    assert limit(data_gib=0) == 0
+    assert limit(data_gib=100) == 16 * 2**30
 
 
 def test_the_cpu_has_no_loader_processes_unless_they_are_asked_for() -> None:
