@@ -41,6 +41,7 @@ from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
 from nasflow_cli.nets.cost import Cost
 from nasflow_cli.nets.fits import misfits
+from nasflow_cli.nets.lone_example import check_batches
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.confirm import Confirming
@@ -107,6 +108,8 @@ def check(config: ExperimentConfig) -> Experiment:
     table = None if config.table is None else Table.read(config.table)
     constraints = _constraints(config, data)
     members = _feasible(config, space, constraints)
+    if data is not None and config.evaluator_name == "train":
+        check_batches(config.training, data.num_train, [graph for _, graph in members], *_given(data))
     costs = [] if constraints is None else [constraints.cost(graph) for _, graph in members]
     return Experiment(
         config=config,
@@ -123,11 +126,15 @@ def check(config: ExperimentConfig) -> Experiment:
 def input_of(config: ExperimentConfig, data: Outline | None) -> tuple[tuple[int, ...], int] | None:
     """The shape of one example and the number of classes: of the data, or of what a table says; None: not known."""
     if data is not None:
-        return data.input_shape, data.num_classes
+        return _given(data)
     table = config.table
     if table is not None and table.input_shape is not None and table.classes is not None:
         return table.input_shape, table.classes
     return None
+
+
+def _given(data: Outline) -> tuple[tuple[int, ...], int]:
+    return data.input_shape, data.num_classes
 
 
 def load_input(config: ExperimentConfig) -> tuple[tuple[int, ...], int]:
