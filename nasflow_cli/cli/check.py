@@ -81,6 +81,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
             "at_most": config.executor.workers,
         },
         "children_of_devices": {} if config.executor.cluster else children_of_devices(assemble.slots(config)),
+        "notes": list(experiment.notes),
         "disk_bytes": 0 if config.table is not None or high is None else kept * files * copies * 4 * high.params,
     }
 
@@ -146,6 +147,7 @@ def _text(plan: dict[str, Any]) -> str:
                 if plan["table"]
                 else [f"  disk      up to about {count(plan['disk_bytes'])}B of checkpoints at a time"]
             ),
+            *(f"  note      {note}" for note in plan["notes"]),
         ]
     )
 

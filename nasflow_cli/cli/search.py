@@ -75,6 +75,8 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
         where = f": {', '.join(names)}" if names else f" on the Ray cluster {config.executor.cluster}"
         shown.note(f"run directory: {run.root}")
         shown.note(f"{num_workers} worker{'s' if num_workers != 1 else ''}{where}")
+        for note in experiment.notes:
+            shown.note(f"note: {note}")
         if told:
             shown.note(f"going on after {told} finished trials")
         ending = live.work()

@@ -181,6 +181,15 @@ def test_check_prints_the_plan(nasflow: Call, finished: tuple[Path, Path]) -> No
     assert nasflow("check", finished[0])[0] == 0
 
 
+def test_check_and_search_note_what_is_valid_and_seldom_meant(nasflow: Call, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.yaml", training={"batch_size": 1000}, search={"time_limit_s": 1e-3})
+    note = "training.batch_size: 1000 is more than the 180 training examples, so that an epoch is a single step"
+
+    assert json.loads(nasflow("check", config, "--json")[1])["notes"] == [note]
+    assert f"  note      {note}\n" in nasflow("check", config)[1]
+    assert f"note: {note}\n" in nasflow("search", config, "--run-dir", tmp_path / "run")[2]
+
+
 @pytest.mark.parametrize(
     ("options", "workers"),
     [

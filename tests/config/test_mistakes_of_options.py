@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Load
 
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.experiment_file import Mistake, load_experiment
+
+Load = Callable[..., ExperimentConfig]
 
 
 def complaint(load: Load, text: str, *options: str) -> str:
