@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
+from nasflow_cli.core.plausible import implausible, notes
 from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, generator
 from nasflow_cli.core.space import SearchSpace
@@ -42,6 +44,7 @@ from nasflow_cli.execute.protocol import Executor, Slot
 from nasflow_cli.nets.constraints import Constraints
 from nasflow_cli.nets.cost import Cost
 from nasflow_cli.nets.fits import misfits
+from nasflow_cli.nets.lone_example import check_batches
 from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.optim.alternating import Alternating
 from nasflow_cli.optim.confirm import Confirming
@@ -69,7 +72,8 @@ class Experiment:
 
     Where scores are looked up, `table` is set and `data` is not. Without `constraints` nobody said what goes into a
     network, and nothing is known of what a member costs.
-    `with_row` is the share of members that may be trained and have a row in the table.
+    `with_row` is the share of members that may be trained and have a row in the table; `notes` say what is valid and
+    may still not be meant.
     """
 
     config: ExperimentConfig
@@ -80,6 +84,7 @@ class Experiment:
     constraints: Constraints | None = None
     cost_range: tuple[Cost, Cost] | None = None
     with_row: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> ExperimentConfig:
@@ -93,7 +98,9 @@ class Experiment:
 
 def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
     """Read an experiment file, with its plug-ins. Raises ConfigError that lists every mistake with its place."""
-    return load_experiment(path, overrides, load_plugins, table_mistakes)
+    return load_experiment(
+        path, overrides, load_plugins, lambda config: chain(implausible(config), table_mistakes(config))
+    )
 
 
 def check(config: ExperimentConfig, known: DataRecord | None = None) -> Experiment:
@@ -116,6 +123,10 @@ def check(config: ExperimentConfig, known: DataRecord | None = None) -> Experime
     table = None if config.table is None else Table.read(config.table)
     constraints = _constraints(config, data)
     members = _feasible(config, space, constraints)
+    num_train = None if data is None or config.evaluator_name != "train" else data.num_train
+    if num_train is not None and constraints is not None:
+        graphs = [graph for _, graph in members]
+        check_batches(config.training, num_train, graphs, constraints.input_shape, constraints.num_classes)
     costs = [] if constraints is None else [constraints.cost(graph) for _, graph in members]
     return Experiment(
         config=config,
@@ -126,6 +137,14 @@ def check(config: ExperimentConfig, known: DataRecord | None = None) -> Experime
         feasible_share=len(members) / FEASIBILITY_SAMPLES,
         cost_range=_range(costs) if costs else None,
         with_row=None if table is None else _with_row(table, space, [member for member, _ in members]),
+        notes=(() if data is None else data.notes)
+        + notes(
+            config,
+            num_train=num_train,
+            is_streamed=data is not None and data.is_streamed,
+            num_workers=0 if config.executor.kind == "inline" else len(worker_names(config)),
+            num_cores=usable_cores(),
+        ),
     )
 
 

@@ -5,9 +5,7 @@ Commands import what they need when they run, so that `--help` and reading a run
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -15,7 +13,8 @@ import typer
 import nasflow_cli
 from nasflow_cli.cli import check, export, fetch, init, inspect, search, space, train
 from nasflow_cli.cli.output import open_streams, say
-from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, EXIT_STOPPED_EARLY, NasflowError
+from nasflow_cli.cli.signals import leave_on_signals
+from nasflow_cli.core.errors import NasflowError
 
 app = typer.Typer(
     name="nasflow",
@@ -23,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Neural architecture search from one YAML file.",
     epilog="Exit codes: 0 done, 1 unexpected, 2 bad usage or config, 3 no valid trial, 4 environment, "
-    "5 run directory locked or damaged, 75 stopped early, 130 SIGINT, 143 SIGTERM.",
+    "5 run directory locked or damaged, 75 stopped early, 129 SIGHUP, 130 SIGINT, 143 SIGTERM.",
 )
 
 
@@ -55,19 +54,10 @@ app.command("train")(train.train)
 app.command("export-best")(export.export_best)
 
 
-def _exit_on(number: int, code: int) -> None:
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        sys.exit(code)
-
-    signal.signal(number, leave)
-
-
 def main() -> None:
     """Run the command line. Every error that a user can mend is one message on stderr and a documented exit code."""
     open_streams()
-    _exit_on(signal.SIGINT, EXIT_SIGINT)
-    _exit_on(signal.SIGTERM, EXIT_SIGTERM)
-    _exit_on(signal.SIGUSR1, EXIT_STOPPED_EARLY)  # its default is to kill, and a batch system sends it at any moment
+    leave_on_signals()
     try:
         app()
     except NasflowError as error:

@@ -86,6 +86,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
             "at_most": config.executor.workers,
         },
         "children_of_devices": {} if config.executor.cluster else children_of_devices(assemble.slots(config)),
+        "notes": list(experiment.notes),
         "disk_bytes": 0 if config.table is not None or high is None else kept * files * copies * 4 * high.params,
     }
 
@@ -104,7 +105,6 @@ def _data(experiment: Experiment) -> dict[str, Any] | None:
         "revision": data.record.revision,
         "bytes": data.num_bytes,
         "streamed": data.is_streamed,
-        "notes": list(data.notes),
     }
 
 
@@ -153,6 +153,7 @@ def _text(plan: dict[str, Any]) -> str:
                 if plan["table"]
                 else [f"  disk      up to about {count(plan['disk_bytes'])}B of checkpoints at a time"]
             ),
+            *(f"  note      {note}" for note in plan["notes"]),
         ]
     )
 
@@ -177,7 +178,6 @@ def _source_text(plan: dict[str, Any]) -> list[str]:
         lines.append(f"            commit {data['revision']}")
     if data and data["streamed"]:
         lines.append(f"            streamed: {count(data['bytes'])}B decoded, written to the run directory first")
-    lines += [f"            note: {note}" for note in (data["notes"] if data else [])]
     if table:
         budgets = ", ".join(str(budget) for budget in table["budgets"])
         lines.append(

@@ -7,9 +7,11 @@ changes no exit code: a search goes on for days without its audience.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -45,7 +47,10 @@ def emit(data: str | os.PathLike[str] | dict[str, Any]) -> None:
     except BrokenPipeError:
         _silence(sys.stdout)
     except OSError as error:
+        is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
         _silence(sys.stdout)
+        if is_terminal and error.errno == errno.EIO:  # it was closed
+            return
         raise MissingError(f"cannot write to standard output: {error.strerror or error}") from error
 
 

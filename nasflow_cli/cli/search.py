@@ -82,7 +82,7 @@ def _run(
         shown.note(f"{num_workers} worker{'s' if num_workers != 1 else ''}{where}")
         if experiment.data is not None and experiment.data.record.revision is not None:
             shown.note(f"data: {config.data_section.path} at commit {experiment.data.record.revision}")
-        for note in experiment.data.notes if experiment.data is not None else ():
+        for note in experiment.notes:
             shown.note(f"note: {note}")
         if told:
             shown.note(f"going on after {told} finished trials")

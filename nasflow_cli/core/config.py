@@ -51,7 +51,12 @@ def _is_there(path: str | None) -> bool:
 class TrainingConfig(Section):
     """The recipe that every child is trained with."""
 
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(
+        default=128,
+        ge=1,
+        description="Examples in a step; what is left of an epoch, less than a batch, is left out. At least 2 where "
+        "batch norms see vectors or maps of 1x1.",
+    )
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=0.1, gt=0)
     schedule: Literal["constant", "decay", "cosine"] = Field(
@@ -65,7 +70,9 @@ class TrainingConfig(Section):
     )
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
-    warmup_epochs: float = Field(default=1.0, ge=0, description="Epochs over which the rate rises to its full value.")
+    warmup_epochs: float = Field(
+        default=1.0, ge=0, description="Epochs over which the rate rises to its full value; at most the largest budget."
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     gradient_clip: float | None = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0.99, ge=0, lt=1, description="Decay of the averaged weights that are scored; 0: none.")

@@ -54,16 +54,17 @@ class ExecutorConfig(Section):
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Worker processes; None fills the machine, or the Ray cluster. On a cluster: at most so many. "
-        "Those of one machine, or node of a cluster, share its cores as threads (the cores that Ray counts there).",
+        description="Worker processes, at most 1024 on a machine; None fills it, or the Ray cluster. On a cluster: at "
+        "most so many. Those of one machine, or node of a cluster, share its cores as threads (the cores that Ray "
+        "counts there).",
     )
     children_per_device: int = Field(
         default=1,
         ge=1,
-        description="Workers on each device (GPU), for networks that do not fill one. Each may fill an equal part of "
-        "its memory with tensors, less 0.5 GiB for what else a process takes of it. A trial that needs more is tried "
-        "again with half batches, then fails; the others go on. The metric `device_memory_mib` of a trial (`nasflow "
-        "show`) is the most that its worker's tensors took, the data included: it says how many fit.",
+        description="Workers on each device (GPU), at most 512, for networks that do not fill one. Each may fill an "
+        "equal part of its memory with tensors, less 0.5 GiB for what else a process takes of it. A trial that needs "
+        "more is tried again with half batches, then fails; the others go on. The metric `device_memory_mib` of a "
+        "trial (`nasflow show`) is the most that its worker's tensors took, the data included: it says how many fit.",
     )
     trial_time_limit_s: float | None = Field(
         default=None, gt=0, description="A trial over this is ended and counts as failed."
@@ -86,9 +87,9 @@ class ExecutorConfig(Section):
     loaders: int | None = Field(
         default=None,
         ge=0,
-        description="Processes of each worker that read streamed data ahead; 0: the worker reads itself. null: none on "
-        "the CPU, where they would only take cores from training; on a GPU one, or two where each worker has four "
-        "cores.",
+        description="Processes of each worker that read streamed data ahead, at most 256; 0: the worker reads itself. "
+        "null: none on the CPU, where they would only take cores from training; on a GPU one, or two where each worker "
+        "has four cores.",
     )
     grace_s: float = Field(
         default=20.0, ge=0, description="Seconds that running trials get to checkpoint after a signal."

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import ConfigError
+from nasflow_cli.core.errors import ConfigError, NasflowError
 from nasflow_cli.core.evaluator_config import BRANCHES
 from nasflow_cli.core.load import Document, Where, read_yaml, with_overrides
 from nasflow_cli.core.registry import nearest
@@ -35,11 +35,19 @@ def load_experiment(
     plugins = document.data.get("plugins")
     if isinstance(plugins, list) and all(isinstance(module, str) for module in plugins):
         load_plugins(plugins)
-    config = validate(document).with_paths(lambda given: _beside(path.parent, given))
+
+    def found_in(each: Document) -> list[Mistake]:
+        return list(find_mistakes(_moved(validate(each), path.parent)))
+
+    config = _moved(validate(document), path.parent)
     mistakes = list(find_mistakes(config))
     if mistakes:
-        raise ConfigError("\n".join(_located(document, where, message) for where, message in mistakes))
+        raise _refusal(document, mistakes, found_in)
     return config
+
+
+def _moved(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    return config.with_paths(lambda given: _beside(folder, given))
 
 
 def _beside(folder: Path, given: str) -> str:
@@ -55,11 +63,56 @@ def _beside(folder: Path, given: str) -> str:
 def validate(document: Document) -> ExperimentConfig:
     """Check a document as an experiment. Raises ConfigError with one line a mistake, each with its place."""
     try:
-        return ExperimentConfig.model_validate_json(json.dumps(document.data))
+        return _validated(document)
     except ValidationError as error:
-        items = [item for item in error.errors(include_url=False) if not _is_echo(item)]
-        lines = [_explain(document, item) for item in items]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        raise _refusal(document, _mistakes(error), _own_mistakes) from None
+
+
+def _validated(document: Document) -> ExperimentConfig:
+    return ExperimentConfig.model_validate_json(json.dumps(document.data))
+
+
+def _own_mistakes(document: Document) -> list[Mistake]:
+    try:
+        _validated(document)
+    except ValidationError as error:
+        return _mistakes(error)
+    return []
+
+
+def _mistakes(error: ValidationError) -> list[Mistake]:
+    return [_explain(item) for item in error.errors(include_url=False) if not _is_echo(item)]
+
+
+def _refusal(
+    document: Document, mistakes: Iterable[Mistake], found_in: Callable[[Document], Sequence[Mistake]]
+) -> ConfigError:
+    """One line a mistake, each with its place. `found_in` says what is wrong with the document without an option.
+
+    Settings that do not go together stand at their section, or at one of them. Where the file alone is right, the
+    option that brought the mistake is its place.
+    """
+    chain: list[tuple[Document, Sequence[Mistake]]] = []
+    each = document.before
+    while each is not None:
+        try:
+            chain.append((each, found_in(each)))
+        except NasflowError:  # something else is wrong with it
+            chain.append((each, ()))
+        each = each.before
+    lines = []
+    for where, message in mistakes:
+        brought = document
+        for earlier, known in chain:
+            if (where, message) not in known:
+                break
+            brought = earlier
+        place = document.at(where)
+        if brought.option is not None and not place.startswith("--set "):
+            place = brought.option
+        name = ".".join(str(step) for step in where)
+        lines.append(f"{place}: {name}: {message}" if name else f"{place}: {message}")
+    return ConfigError("\n".join(dict.fromkeys(lines)))
 
 
 def _is_echo(item: Any) -> bool:
@@ -67,7 +120,7 @@ def _is_echo(item: Any) -> bool:
     return bool(item["type"] == "too_short" and item["input"])
 
 
-def _explain(document: Document, item: Any) -> str:
+def _explain(item: Any) -> Mistake:
     where: Where = tuple(step for step in item["loc"] if not _is_made_up(step))
     kind, message = item["type"], item["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
@@ -81,17 +134,12 @@ def _explain(document: Document, item: Any) -> str:
         message = "at least one entry is needed"
     elif kind != "value_error":
         message = f"{message[0].lower()}{message[1:]}, not {json.dumps(item['input'])[:60]}"
-    return _located(document, where, message)
+    return where, message
 
 
 def _is_made_up(step: str | int) -> bool:
     """Whether a step of a place is pydantic's, and not in the document."""
     return isinstance(step, str) and (step.startswith("function-") or step in (*BRANCHES, "[key]"))
-
-
-def _located(document: Document, where: Where, message: str) -> str:
-    name = ".".join(str(step) for step in where)
-    return f"{document.at(where)}: {name}: {message}" if name else f"{document.at(where)}: {message}"
 
 
 def _fields_at(where: Where) -> list[str]:

@@ -22,6 +22,8 @@ Where = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000
 MAX_DEPTH = 50
+MAX_SHOWN = 200
+"""Characters of an option that a message repeats."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -56,11 +58,16 @@ for _tag, _pattern, _first in (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A YAML document as plain values, and where each of them stands."""
+    """A YAML document as plain values, and where each of them stands.
+
+    Where `--set` options changed it, `option` is the last of them and `before` the document without that one.
+    """
 
     source: str
     data: dict[str, Any]
     marks: Mapping[Where, str] = field(default_factory=dict)
+    option: str | None = None
+    before: Document | None = None
 
     def at(self, where: Where) -> str:
         """Return `file:line:column` (or the `--set` option) of the value at `where`, or of what encloses it."""
@@ -74,14 +81,19 @@ class Document:
 class _Reader:
     """Turns composed nodes into plain values, keeping marks and counting what aliases multiply."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, is_option: bool) -> None:
         self.source = source
+        self.is_option = is_option
         self.marks: dict[Where, str] = {}
         self.values = 0
         self.characters = 0
 
     def mark(self, node: yaml.Node) -> str:
-        return f"{self.source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+        return self.place(node.start_mark)
+
+    def place(self, mark: yaml.Mark | None) -> str:
+        """Say where something stands: an option has no lines."""
+        return self.source if self.is_option or mark is None else f"{self.source}:{mark.line + 1}:{mark.column + 1}"
 
     def read(self, node: yaml.Node, where: Where) -> Any:
         self.values += 1
@@ -97,14 +109,14 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             self._check_tag(node, "seq")
             return [self.read(child, (*where, i)) for i, child in enumerate(node.value)]
-        return self._scalar(node)
+        return self._scalar(node, where)
 
     def _check_tag(self, node: yaml.Node, *allowed: str) -> None:
         if node.tag not in {f"tag:yaml.org,2002:{name}" for name in allowed}:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
             raise ConfigError(f"{self.mark(node)}: the tag {tag} is not allowed; write a plain value")
 
-    def _scalar(self, node: yaml.Node) -> Any:
+    def _scalar(self, node: yaml.Node, where: Where) -> Any:
         text = self._text(node)
         kind = node.tag.rsplit(":", 1)[1]
         try:
@@ -115,7 +127,9 @@ class _Reader:
             if kind == "bool":
                 return {"true": True, "false": False}[text.lower()]
         except (ValueError, KeyError):
-            raise ConfigError(f"{self.mark(node)}: {text[:40]!r} is not a valid {kind}") from None
+            name = ".".join(map(str, where))
+            words = f"input should be {_WANTED[kind]}, not {text[:40]}{'...' * (len(text) > 40)}"
+            raise ConfigError(": ".join(filter(None, [self.mark(node), name, words]))) from None
         return None if kind == "null" else text
 
     def _text(self, node: yaml.Node) -> str:
@@ -149,6 +163,13 @@ class _Reader:
         return result
 
 
+_WANTED = {
+    "int": f"a valid integer from {-(2**63)} to {2**63 - 1}",
+    "float": "a valid number",
+    "bool": "true or false",
+}
+
+
 def _whole(text: str) -> int:
     """Read an integer. Raises ValueError when it is none or beyond 64 bits, which later arithmetic cannot hold."""
     number = int(text.replace("_", ""), 0 if text[:2] in ("0o", "0x") else 10)
@@ -166,21 +187,20 @@ def parse_yaml(text: str, source: str) -> Document:
     return Document(source=source, data=data, marks=marks)
 
 
-def _parse(text: str, source: str) -> tuple[Any, dict[Where, str]]:
-    """Read one YAML value of any kind, and where its parts stand."""
+def _parse(text: str, source: str, option: Where | None = None) -> tuple[Any, dict[Where, str]]:
+    """Read one YAML value of any kind, and where its parts stand. `option` is what an option is to set."""
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = f"{source}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
         raise ConfigError(f"{place}: the character {text[error.position]!r} has no place in YAML; remove it") from None
-    reader = _Reader(source)
+    reader = _Reader(source, is_option=option is not None)
     try:
         node = loader.get_single_node()
-        return (reader.read(node, ()) if node is not None else None), reader.marks
+        return (reader.read(node, option or ()) if node is not None else None), reader.marks
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        place = reader.place(error.problem_mark or error.context_mark)
         problem = error.problem or error.context or "unreadable"
         raise ConfigError(f"{place}: this is not valid YAML: {problem}") from None
     except yaml.YAMLError as error:
@@ -217,19 +237,25 @@ def read_yaml(path: Path) -> Document:
 
 def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
     """Apply `--set a.b.0=value` options, left to right; each value is YAML. Raises ConfigError naming the option."""
-    data, marks = _copy(document.data), dict(document.marks)
     for option in overrides:
-        label = f"--set {option}"
-        name, equals, text = option.partition("=")
-        if not equals or not all(name.split(".")):
-            raise ConfigError(f"{label}: write it as key.key=value")
-        value, _ = _parse(text, label)
-        where, made = _assign(data, name.split("."), value, label)
-        for known in [w for w in marks if w[: len(where)] == where]:
-            del marks[known]
-        for end in range(len(where) - made, len(where) + 1):
-            marks[where[:end]] = label
-    return Document(source=document.source, data=data, marks=marks)
+        document = _with_override(document, option)
+    return document
+
+
+def _with_override(document: Document, option: str) -> Document:
+    data, marks = _copy(document.data), dict(document.marks)
+    label = f"--set {option[:MAX_SHOWN]}{'...' * (len(option) > MAX_SHOWN)}"
+    name, equals, text = option.partition("=")
+    keys = tuple(name.split("."))
+    if not equals or not all(keys):
+        raise ConfigError(f"{label}: write it as key.key=value")
+    value, _ = _parse(text, label, keys)
+    where, made = _assign(data, keys, value, label)
+    for known in [w for w in marks if w[: len(where)] == where]:
+        del marks[known]
+    for end in range(len(where) - made, len(where) + 1):
+        marks[where[:end]] = label
+    return Document(source=document.source, data=data, marks=marks, option=label, before=document)
 
 
 def _assign(data: Any, keys: Sequence[str], value: Any, label: str) -> tuple[Where, int]:

@@ -83,6 +83,23 @@ def _limit_memory(more_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
+def named_limit(answer: Message, more_bytes: int | None) -> Message:
+    """The answer, where the limit refused the task its memory with the limit in its words: Python names none."""
+    failure = answer.get("failure")
+    if more_bytes is None or failure is None or failure["kind"] != "memory" or _is_of_device(failure["message"]):
+        return answer
+    message = (
+        f"out of memory: a worker may take {more_bytes / 2**30:g} GiB for its data and its trial "
+        f"(executor.memory_gib); raise that, or make the networks or the batch smaller ({failure['message']})"
+    )
+    return {**answer, "failure": {**failure, "message": message}}
+
+
+def _is_of_device(message: str) -> bool:
+    """Whether it was a device that had no memory left, of which the limit says nothing."""
+    return any(sign in message.lower() for sign in ("cuda", "cublas", "cudnn"))
+
+
 def _own_memory() -> int:
     """Bytes that RLIMIT_DATA counts of this process; 0 where the system does not say."""
     try:
@@ -135,7 +152,7 @@ class _Desk:
         answer = attempt(lambda: self._prepare(log), order["run"], stop.is_set, log=log, clock=time.monotonic)
         _flush()
         self._watch.look()
-        return answer
+        return answer if self._handler is None else named_limit(answer, self._memory_bytes)
 
     def _prepare(self, log: Path) -> Handler:
         _redirect(log)

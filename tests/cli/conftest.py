@@ -33,7 +33,7 @@ Call = Callable[..., Called]
 @pytest.fixture
 def nasflow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """The command line in this process."""
-    monkeypatch.setattr(app, "_exit_on", lambda number, code: None)
+    monkeypatch.setattr(app, "leave_on_signals", lambda: None)
 
     def call(*arguments: str | Path) -> Called:
         monkeypatch.setattr(sys, "argv", ["nasflow", *map(str, arguments)])

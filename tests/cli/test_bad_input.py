@@ -100,6 +100,22 @@ CASES: dict[str, tuple[Write, int, list[str]]] = {
     ),
     "fewer trials than a bracket": (tiny(search={"trials": 2}), 2, ["search.trials", "first bracket"]),
     "budgets the wrong way round": (tiny(search={"budget": {"min": 5, "max": 2}}), 2, ["search.budget", "above max"]),
+    "batches of one where a norm needs two": (
+        raw(
+            lambda c: (
+                c["training"].update(batch_size=1),  # type: ignore[attr-defined]
+                c["space"]["stages"][0].update(stride=2),  # type: ignore[index]
+                c["space"]["stem"].update(stride=2),  # type: ignore[index]
+            )
+        ),
+        2,
+        ["training.batch_size: with one example in a batch", "set it to 2 or more"],
+    ),
+    "more workers than can be meant": (
+        tiny(executor={"kind": "local", "workers": 100_000}),
+        2,
+        ["bad.yaml:", "executor.workers: 100000 workers are more than the 1024"],
+    ),
     "a path in the name": (raw(lambda c: c.update(name="../x")), 2, ["name"]),
     "a missing plug-in": (raw(lambda c: c.update(plugins=["no_such_module_"])), 4, ["no_such_module_", "PYTHONPATH"]),
     "a missing data file": (tiny(data={"source": "npz", "path": "nowhere.npz"}), 4, ["nowhere.npz", "data.path"]),

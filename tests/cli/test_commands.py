@@ -192,10 +192,19 @@ def test_check_and_search_say_what_lies_beside_the_images_and_is_not_read(nasflo
     told = "not read are 1 .tiff; images are files"
 
     assert told in nasflow("check", config)[1]
-    assert told in json.loads(nasflow("check", config, "--json")[1])["data"]["notes"][0]
+    assert told in json.loads(nasflow("check", config, "--json")[1])["notes"][0]
     searched = nasflow("search", config, "--run-dir", tmp_path / "run", "--set", "search.time_limit_s=0.001")
     assert told in searched[2]
     assert searched[0] == 75
+
+
+def test_check_and_search_note_what_is_valid_and_seldom_meant(nasflow: Call, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.yaml", training={"batch_size": 1000}, search={"time_limit_s": 1e-3})
+    note = "training.batch_size: 1000 is more than the 180 training examples, so that an epoch is a single step"
+
+    assert json.loads(nasflow("check", config, "--json")[1])["notes"] == [note]
+    assert f"  note      {note}\n" in nasflow("check", config)[1]
+    assert f"note: {note}\n" in nasflow("search", config, "--run-dir", tmp_path / "run")[2]
 
 
 @pytest.mark.parametrize(

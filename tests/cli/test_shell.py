@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_sigterm_ends_a_trial_that_finds_no_safe_point_within_the_grace_period(
     assert [event["event"] for event in timeless(folder / "run")] == ["run", "asked"]
 
 
-def test_a_second_signal_does_not_wait_for_the_grace_period(tmp_path: Path) -> None:
+def test_a_second_signal_does_not_wait_for_the_grace_period_nor_change_the_exit_code(tmp_path: Path) -> None:
     (tmp_path / "stuck.py").write_text(STUCK)
     config = write_config(tmp_path / "tiny.yaml", executor=LOCAL)
     config.write_text(config.read_text() + "plugins: [stuck]\nevaluator: stuck\n")
@@ -113,15 +114,33 @@ def test_a_second_signal_does_not_wait_for_the_grace_period(tmp_path: Path) -> N
         """
         $nasflow search tiny.yaml --run-dir run --set executor.grace_s=100000 2> err.txt &
         wait_until '[ -e begun ]'
-        kill -INT $!
-        wait_until 'grep -q ^stopping err.txt'
         kill -TERM $!
+        wait_until 'grep -q ^stopping err.txt'
+        kill -USR1 $!
         wait $!
         """,
         tmp_path,
     )
 
     assert done.code == 143, done.err
+
+
+def test_a_search_whose_terminal_is_closed_winds_down_and_exits_with_its_code(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "tiny.yaml", executor=LOCAL)
+    search = [sys.executable, "-m", "nasflow_cli", "search", str(config), "--run-dir", str(tmp_path / "run")]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, search)
+    shown = b""
+    while b"1/16 trials" not in shown:
+        shown += os.read(terminal, 10_000)
+    os.close(terminal)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    told = [event for event in timeless(tmp_path / "run") if event["event"] == "told"]
+    assert told
+    assert [event["error"] for event in told] == [None] * len(told)
+    assert (tmp_path / "run" / "leaderboard.json").exists()
 
 
 def test_with_its_streams_gone_a_search_goes_on_and_keeps_its_exit_code(tmp_path: Path) -> None:
@@ -140,7 +159,7 @@ def test_with_its_streams_gone_a_search_goes_on_and_keeps_its_exit_code(tmp_path
     assert timeless(tmp_path / "run")[-1]["event"] == "finished"
 
 
-def test_a_batch_job_that_is_preempted_again_and_again_comes_to_its_end(tmp_path: Path) -> None:
+def test_a_batch_job_that_is_preempted_and_hung_up_comes_to_its_end(tmp_path: Path) -> None:
     config = write_config(tmp_path / "tiny.yaml", executor=LOCAL, search={"trials": 4})
     (tmp_path / "job.sh").write_text(f'exec "{sys.executable}" -m nasflow_cli search {config} --run-dir run\n')
     # The whole process group gets the signal, as from a batch system; a job that ends with 75 is queued again.
@@ -148,11 +167,12 @@ def test_a_batch_job_that_is_preempted_again_and_again_comes_to_its_end(tmp_path
         """
         set -m
         bash job.sh 2> err.txt & wait_until 'grep -q "^\\[1/" err.txt'; kill -USR1 -- -$!; wait $!; echo $?
+        bash job.sh 2> err.txt & wait_until 'grep -q "^\\[" err.txt'; kill -HUP -- -$!; wait $!; echo $?
         bash job.sh 2> err.txt; echo $?
         """,
         tmp_path,
     )
 
-    assert [line for line in done.out.splitlines() if line.isdecimal()] == ["75", "0"], done.err
+    assert [line for line in done.out.splitlines() if line.isdecimal()] == ["75", "129", "0"], done.err
     told = [event for event in timeless(tmp_path / "run") if event["event"] == "told"]
     assert [event["error"] for event in told] == [None] * 4

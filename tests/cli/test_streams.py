@@ -29,6 +29,16 @@ def test_a_search_goes_on_without_the_terminal_that_showed_it(monkeypatch: pytes
         monkeypatch.undo()
 
 
+def test_data_for_a_terminal_that_was_closed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, ours = pty.openpty()
+    os.close(terminal)
+    with open(ours, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+
+        emit("runs/a")
+        emit("runs/b")
+
+
 def test_data_that_nobody_wants_to_read_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)

@@ -14,6 +14,7 @@ from signpost import Signpost
 from nasflow_cli.execute.clock import steady
 from nasflow_cli.execute.halted import LOOK_EVERY_S, NUM_LOOKS
 from nasflow_cli.execute.log import KEPT_BYTES, MAX_BYTES, open_log, shorten
+from nasflow_cli.execute.worker import named_limit
 
 
 @pytest.fixture
@@ -41,7 +42,29 @@ def test_a_task_that_needs_more_memory_than_its_worker_may_hold_fails_and_the_wo
         failure = bench.failure(do="allocate", bytes=2**29)
 
         assert failure.kind == "memory"
+        assert "a worker may take 0.25 GiB for its data and its trial (executor.memory_gib); raise" in failure.message
+        assert failure.message.endswith("(MemoryError)")
         assert bench.reply(do="allocate", bytes=2**20) == {"got": 2**20, "pid": pid}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("memory", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"),
+        ("memory", "RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        ("exception", "ValueError: no"),
+    ],
+)
+def test_what_the_limit_did_not_refuse_is_not_put_down_to_it(kind: str, message: str) -> None:
+    answer = {"failure": {"kind": kind, "message": message}, "seconds": 1.0}
+
+    assert named_limit(answer, 2**28) == answer
+
+
+def test_without_a_limit_no_limit_is_named() -> None:
+    answer = {"failure": {"kind": "memory", "message": "MemoryError"}, "seconds": 1.0}
+
+    assert named_limit(answer, None) == answer
 
 
 def test_without_a_limit_the_same_task_has_its_memory(bench: Bench) -> None:

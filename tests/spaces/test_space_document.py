@@ -77,7 +77,7 @@ def test_the_transcript_is_what_the_command_prints(
     command, _, printed = shown.partition("\n")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["nasflow", *command.split()])
-    monkeypatch.setattr(app, "_exit_on", lambda number, code: None)
+    monkeypatch.setattr(app, "leave_on_signals", lambda: None)
     capsys.readouterr()
 
     with pytest.raises(SystemExit) as ended:
