@@ -20,7 +20,7 @@ from tiny import write_config
 
 from nasflow_cli import assemble
 from nasflow_cli import final as final_module
-from nasflow_cli.cli.app import _exit_on
+from nasflow_cli.cli.signals import SIGNALS, leave_on_signals
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.interrupt import Interrupted
@@ -344,13 +344,13 @@ def test_a_signal_ends_it_with_its_exit_code_and_the_way_to_go_on(
     assert (code, json.loads(out)["finished"], len(json.loads(out)["seeds"])) == (0, True, 2)
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_while_data_is_decoded_ends_it_at_once_and_leaves_nothing_half(
     nasflow: Call, searched: RunDirectory, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, exit_code: int
 ) -> None:
     text = searched.resolved_config.read_text()
     searched.resolved_config.write_text(text.replace("data_gib: null", "data_gib: 0"))
-    sums, went_on, before = store._sums, [], signal.getsignal(number)
+    sums, went_on, before = store._sums, [], {known: signal.getsignal(known) for known in SIGNALS}
 
     def signalled(*rest: Any) -> Any:
         signal.raise_signal(number)  # all is decoded and nothing is whole
@@ -358,11 +358,12 @@ def test_a_signal_while_data_is_decoded_ends_it_at_once_and_leaves_nothing_half(
         return sums(*rest)
 
     monkeypatch.setattr(store, "_sums", signalled)
-    _exit_on(number, exit_code)
+    leave_on_signals()
     try:
         code, out, err = nasflow("train", searched.root, "--epochs", 1)
     finally:
-        signal.signal(number, before)
+        for known, handler in before.items():
+            signal.signal(known, handler)
 
     assert (code, out, went_on) == (exit_code, "", []), err
     assert [path.name for path in searched.data.rglob("*") if path.is_file()] == ["lock"]
