@@ -17,11 +17,19 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+import nasflow_cli.execute
+import nasflow_cli.nets
+import nasflow_cli.train.data
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.domain import Domain
 from nasflow_cli.core.evaluator_config import Word
+from nasflow_cli.core.named import Names
+from nasflow_cli.core.operation_set import OperationSet
 from nasflow_cli.core.registry import OPERATIONS, arguments_of
 from nasflow_cli.nets.operations import operation_facts
+
+REGISTERED = (nasflow_cli.execute, nasflow_cli.nets, nasflow_cli.train.data)
+"""Imported for the names that they register."""
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -61,8 +69,8 @@ def inner_model(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 def kind(field: FieldInfo) -> str:
     """What may be written, in words."""
     annotation = field.annotation
-    if annotation is Domain:
-        return "domain"
+    if annotation in (Domain, OperationSet):
+        return "domain" if annotation is Domain else "operation or list"
     if annotation == Word | None:
         return "value or null"
     if get_origin(annotation) in (tuple, dict):
@@ -77,6 +85,16 @@ def kind(field: FieldInfo) -> str:
     plain = options[0] if options else annotation
     words: dict[Any, str] = {int: "whole number", float: "number", str: "text", bool: "true or false"}
     return words.get(plain, "text") + (" or null" if type(None) in get_args(annotation) else "")
+
+
+def about(field: FieldInfo) -> str:
+    """The description, and the names that may be written where they are registered ones."""
+    inside = [FieldInfo.from_annotation(each) for each in get_args(field.annotation) if get_origin(each) is Annotated]
+    found = [known for each in (field, *inside) for known in each.metadata if isinstance(known, Names)]
+    if not found:
+        return field.description or ""
+    names = ", ".join(f"`{name}`" for name in found[0].known())
+    return " ".join(filter(None, [field.description, f"Names: {names}, and those of plug-ins."]))
 
 
 def default(field: FieldInfo) -> str:
@@ -94,7 +112,7 @@ def reference() -> str:
     parts = [HEAD]
     for path, model in sections(ExperimentConfig, ""):
         rows = [
-            f"| `{name}` | {kind(field)} | {default(field)} | {field.description or ''} |"
+            f"| `{name}` | {kind(field)} | {default(field)} | {about(field)} |"
             for name, field in model.model_fields.items()
             if inner_model(field.annotation)[0] is None
         ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from nasflow_cli.core.named import name_in
+from nasflow_cli.core.named import Names, name_in
 from nasflow_cli.core.registry import DATASETS
 from nasflow_cli.core.space_config import Section
 
@@ -62,7 +62,7 @@ class DataConfig(Section):
     other trace. The target is a column of classes: text or whole numbers; regression is not supported.
     """
 
-    source: Annotated[str, name_in(DATASETS)]
+    source: Annotated[str, name_in(DATASETS), Names(registry=DATASETS)]
     path: str | None = Field(
         default=None,
         description="File or folder; a relative path starts at the working directory or, where nothing is there, at "

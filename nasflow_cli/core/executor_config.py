@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from nasflow_cli.core.named import name_in
+from nasflow_cli.core.named import Names, name_in
 from nasflow_cli.core.registry import EXECUTORS
 from nasflow_cli.core.space_config import Section
 
@@ -50,7 +50,7 @@ def _ray_where_played(ray: RayConfig | None, info: ValidationInfo) -> RayConfig 
 class ExecutorConfig(Section):
     """Where trials run."""
 
-    kind: Annotated[str, name_in(EXECUTORS)] = "local"
+    kind: Annotated[str, name_in(EXECUTORS), Names(registry=EXECUTORS)] = "local"
     workers: int | None = Field(
         default=None,
         ge=1,

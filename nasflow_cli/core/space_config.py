@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from nasflow_cli.core.domain import Domain, DomainField, parse_domain
 from nasflow_cli.core.graph import Order
+from nasflow_cli.core.named import Names
 from nasflow_cli.core.operation_set import Mistakes, Operations, refuse
 from nasflow_cli.core.registry import ACTIVATIONS, INITIALISERS, MEASURES, OPERATIONS, Registry, nearest
 
@@ -105,8 +106,10 @@ def _truth(domain: Domain) -> Domain:
     return domain
 
 
-AnyOperation = Annotated[str, AfterValidator(_operation)]
-WeightedOperation = Annotated[str, AfterValidator(_weighted)]
+AnyOperation = Annotated[str, AfterValidator(_operation), Names(registry=OPERATIONS)]
+WeightedOperation = Annotated[str, AfterValidator(_weighted), Names(registry=OPERATIONS, fact="weighted")]
+Activations = Annotated[DomainField, _registered(ACTIVATIONS), Names(registry=ACTIVATIONS)]
+Initialisations = Annotated[DomainField, _registered(INITIALISERS), Names(registry=INITIALISERS)]
 Count = Annotated[DomainField, _whole_from(1)]
 Truth = Annotated[DomainField, AfterValidator(_truth)]
 Stride = Annotated[Literal[1, 2], BeforeValidator(_stride)]
@@ -144,7 +147,7 @@ class CellConfig(Section):
         default="nodes",
         description="Where operations stand: on a node (applied to the sum of what feeds it) or on an edge.",
     )
-    operations: Operations = Field(description="What may stand in a slot.")
+    operations: Annotated[Operations, Names(registry=OPERATIONS)] = Field(description="What may stand in a slot.")
     per: Sharing = Field(
         default="network",
         description="Where the cell is the same: in the whole network, within a stage, or nowhere (`layer`).",
@@ -225,7 +228,7 @@ class HeadConfig(Section):
 class ActivationConfig(Section):
     """The activation domain: choices, and how many of them one network has."""
 
-    choices: Annotated[DomainField, _registered(ACTIVATIONS)] = Domain(kind="categorical", choices=("relu",))
+    choices: Activations = Domain(kind="categorical", choices=("relu",))
     per: Granularity = "network"
     order: Order = Field(
         default="before", description="Activation, convolution, norm (`before`) or convolution, norm, activation."
@@ -235,7 +238,7 @@ class ActivationConfig(Section):
 class InitialisationConfig(Section):
     """The initialisation domain: choices, and how many of them one network has."""
 
-    choices: Annotated[DomainField, _registered(INITIALISERS)] = Domain(kind="categorical", choices=("default",))
+    choices: Initialisations = Domain(kind="categorical", choices=("default",))
     per: Granularity = "network"
 
 
