@@ -5,13 +5,11 @@ Everything a search needs is checked here before a run directory exists: names, 
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -52,11 +50,11 @@ from nasflow_cli.optim.plan import hyperband, planned_brackets
 from nasflow_cli.optim.proposals import NoRanker, Ranker
 from nasflow_cli.predict.ranker import GraphRanker
 from nasflow_cli.search import Observer, Optimizer, Search, Stop
-from nasflow_cli.store.files import leftovers, make_directory, write_whole
 from nasflow_cli.store.journal import Journal, JournalHeader, header_of, history_of, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
-from nasflow_cli.store.run_directory import RunDirectory, create_run_directory
+from nasflow_cli.store.new_run import keep_config, make_run
+from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Outline
 from nasflow_cli.train.table import Table
 from nasflow_cli.train.table_check import share_with_a_row, table_mistakes
@@ -271,35 +269,8 @@ def _slots(settings: ExecutorConfig) -> tuple[Slot, ...]:
 
 
 def new_run(experiment: Experiment, source: Path, run_directory: Path | None) -> RunDirectory:
-    """Make a run directory, or take the named one. Raises ConfigError when it belongs to another experiment."""
-    config = experiment.config
-    if run_directory is None:
-        run = create_run_directory(Path(config.runs), config.name, datetime.now(timezone.utc))
-    else:
-        run = RunDirectory(run_directory)
-        if run.journal.exists():
-            return run
-        known = run.resolved_config.exists()
-        if not known and run_directory.exists() and not (run_directory.is_dir() and _is_empty(run_directory)):
-            raise ConfigError(
-                f"{run_directory} is no run directory, and not an empty folder; name another with --run-dir"
-            )
-        make_directory(run_directory)
-    # First what a run is known by, so that the same command goes on wherever this is killed.
-    write_whole(run.resolved_config, _absolute(config).to_yaml())
-    write_whole(run.config, source.read_bytes())
-    write_whole(run.environment, json.dumps(environment(), indent=2) + "\n")
-    return run
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether nothing is in a folder but what a killed write left there."""
-    return not {entry.name for entry in folder.iterdir()} - {entry.name for entry in leftovers(folder)}
-
-
-def _absolute(config: ExperimentConfig) -> ExperimentConfig:
-    """The experiment with its data paths made absolute, so that it can be resumed from anywhere."""
-    return config.with_paths(lambda path: str(Path(path).expanduser().absolute()))
+    """Make a run directory, or take the named one. Raises ConfigError for a folder of other things."""
+    return make_run(experiment.config, source, run_directory, environment())
 
 
 def make_ranker(config: ExperimentConfig, space: SearchSpace) -> Ranker:
@@ -354,7 +325,7 @@ def open_search(
         journal, events = Journal.resume(run.journal)
         stack.enter_context(journal)
         _check_identity(experiment, run, events)
-        _keep(run, _absolute(config))
+        keep_config(run, config)
         executor = stack.enter_context(make_executor(experiment.pinned, run))
         experiment = _with_stored_data(experiment, run, executor.slots_a_machine)
         if not events:
@@ -385,13 +356,6 @@ def is_finished(run: RunDirectory) -> bool:
     """Whether the journal says that the search is over."""
     events = read_events(run.journal) if run.journal.exists() else []
     return bool(events) and events[-1]["event"] == "finished"
-
-
-def _keep(run: RunDirectory, config: ExperimentConfig) -> None:
-    """Write the configuration that a run goes on with where it is another than before: the next `resume` reads it."""
-    text = config.to_yaml()
-    if not run.resolved_config.exists() or run.resolved_config.read_bytes() != text.encode("utf-8", "backslashreplace"):
-        write_whole(run.resolved_config, text)
 
 
 def _check_identity(experiment: Experiment, run: RunDirectory, events: list[dict[str, Any]]) -> None:

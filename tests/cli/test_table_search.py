@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 from small_table import HEADER, rows, write
 
-from nasflow_cli import assemble
 from nasflow_cli.execute.protocol import Outcome
 from nasflow_cli.search import Search
+from nasflow_cli.store import new_run
 
 NB201 = Path(__file__).resolve().parents[2] / "configs" / "nb201.yaml"
 FAST = (
@@ -102,7 +102,7 @@ def test_a_run_directory_that_was_left_half_made_is_gone_on_with_by_the_same_com
     nasflow: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     done: list[Path] = []
-    write_whole = assemble.write_whole
+    write_whole = new_run.write_whole
 
     def dying(path: Path, data: bytes | str) -> None:
         if len(done) == written:
@@ -112,10 +112,10 @@ def test_a_run_directory_that_was_left_half_made_is_gone_on_with_by_the_same_com
         done.append(path)
 
     command = ("search", NB201, *FAST, "--run-dir", tmp_path / "run")
-    monkeypatch.setattr(assemble, "write_whole", dying)
+    monkeypatch.setattr(new_run, "write_whole", dying)
     with pytest.raises(KilledError):
         nasflow(*command)
-    monkeypatch.setattr(assemble, "write_whole", write_whole)
+    monkeypatch.setattr(new_run, "write_whole", write_whole)
 
     code, _, err = nasflow(*command)
 
