@@ -68,12 +68,12 @@ def test_a_bridge_that_stays_halted_is_replaced_and_its_tasks_are_begun_again(
 
     assert line.look(NUM_LOOKS - 1) == []
     assert line.bridge == halted
-    line.look(1)
+    outcomes = line.look(1)
 
     assert line.bridge != halted
     with pytest.raises(ProcessLookupError):
         os.kill(halted, 0)
-    (outcome,) = line.executor.collect(PATIENCE_S)
+    (outcome,) = outcomes or line.executor.collect(PATIENCE_S)  # the new one may have answered already
     assert (outcome.number, outcome.reply) == (0, {"pid": line.bridge})
 
 
