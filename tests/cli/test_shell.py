@@ -160,7 +160,7 @@ def test_with_its_streams_gone_a_search_goes_on_and_keeps_its_exit_code(tmp_path
 
 
 def test_a_batch_job_that_is_preempted_and_hung_up_comes_to_its_end(tmp_path: Path) -> None:
-    config = write_config(tmp_path / "tiny.yaml", executor=LOCAL, search={"trials": 4})
+    config = write_config(tmp_path / "tiny.yaml", executor=LOCAL, search={"trials": 8})
     (tmp_path / "job.sh").write_text(f'exec "{sys.executable}" -m nasflow_cli search {config} --run-dir run\n')
     # The whole process group gets the signal, as from a batch system; a job that ends with 75 is queued again.
     done = script(
@@ -174,5 +174,6 @@ def test_a_batch_job_that_is_preempted_and_hung_up_comes_to_its_end(tmp_path: Pa
     )
 
     assert [line for line in done.out.splitlines() if line.isdecimal()] == ["75", "129", "0"], done.err
-    told = [event for event in timeless(tmp_path / "run") if event["event"] == "told"]
-    assert [event["error"] for event in told] == [None] * 4
+    recorded = timeless(tmp_path / "run")
+    assert [event["error"] for event in recorded if event["event"] == "told"] == [None] * 8
+    assert recorded[-1]["event"] == "finished"
