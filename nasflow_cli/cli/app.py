@@ -14,7 +14,7 @@ import typer
 
 import nasflow_cli
 from nasflow_cli.cli import check, export, fetch, init, inspect, search, space, train
-from nasflow_cli.cli.output import open_streams, say
+from nasflow_cli.cli.output import data_stream, emit, open_streams, say
 from nasflow_cli.core.errors import EXIT_SIGINT, EXIT_SIGTERM, EXIT_STOPPED_EARLY, NasflowError
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nasflow {nasflow_cli.__version__}")
+        emit(f"nasflow {nasflow_cli.__version__}")
         raise typer.Exit
 
 
@@ -69,7 +69,8 @@ def main() -> None:
     _exit_on(signal.SIGTERM, EXIT_SIGTERM)
     _exit_on(signal.SIGUSR1, EXIT_STOPPED_EARLY)  # its default is to kill, and a batch system sends it at any moment
     try:
-        app()
+        with data_stream():
+            app()
     except NasflowError as error:
         say(f"nasflow: error: {error}" if "\n" not in str(error) else f"nasflow: errors:\n{error}")
         sys.exit(error.exit_code)
