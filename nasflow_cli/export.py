@@ -36,7 +36,7 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.nets.source import InputFacts, network_source, state_names
 from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
 from nasflow_cli.store.files import write_whole
-from nasflow_cli.store.final_results import FinalTraining
+from nasflow_cli.store.final_results import FinalTraining, WeightsOf
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
@@ -116,13 +116,18 @@ class _Measured:
 
 
 def export_best(
-    run: RunDirectory, out: Path | None, tell: Callable[[str], None], device: torch.device | None = None
+    run: RunDirectory,
+    out: Path | None,
+    tell: Callable[[str], None],
+    device: torch.device | None = None,
+    wanted: WeightsOf | None = None,
 ) -> Verified:
     """Export the best trial of a run to `out`, by default its `export/`; of the run only decoded data is made again.
 
-    The weights are those of its final training where there is one. When its checkpoint is lost, `tell` hears so and
-    the trial is trained again on `device` (default: what a worker would use). Raises NoValidTrialError, ConfigError
-    for a place that holds other things, NasflowError when what was written does not compute what was scored.
+    The weights are those of its final training where there is one that is no shorter than the search's, or those that
+    are `wanted`. When the search's checkpoint is lost, `tell` hears so and the trial is trained again on `device`
+    (default: what a worker would use). Raises NoValidTrialError, ConfigError for a place that holds other things,
+    NasflowError when what was written does not compute what was scored.
     """
     refuse_links(run)  # also with `out`: decoded data may be made again in the run
     place = run.export if out is None else out
@@ -142,7 +147,7 @@ def export_best(
     trial, result = best.trial, best.result
     splits = open_splits(config, run)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
-    final, weights = final_weights(run, trial, tell)
+    final, weights = final_weights(run, trial, tell, wanted)
     if weights is None:
         weights = searched_weights(run, trial, config, tell)
     if weights is not None and not _fits(graph, splits, weights):

@@ -10,11 +10,20 @@ import typer
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import final_summary
+from nasflow_cli.store.final_results import WeightsOf
 
 
 def export_best(
     run: RunArgument = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where to write; RUN/export by default.")] = None,
+    weights: Annotated[
+        WeightsOf | None,
+        typer.Option(
+            "--weights",
+            help="Of the search or of the final training; by default of the final one unless it has fewer epochs.",
+            show_default=False,
+        ),
+    ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -22,7 +31,7 @@ def export_best(
     from nasflow_cli import export  # noqa: PLC0415  (torch)
     from nasflow_cli.store.run_directory import open_run  # noqa: PLC0415
 
-    verified = export.export_best(open_run(run, runs), out, say)
+    verified = export.export_best(open_run(run, runs), out, say, wanted=weights)
     if as_json:
         about = {
             "schema_version": 1,

@@ -272,5 +272,14 @@ def test_a_trial_that_is_not_there_is_named(
     assert "no trial 999" in err
 
 
+def test_weights_of_a_final_training_that_was_never_made_are_not_exported(
+    nasflow: Callable[..., tuple[int, str, str]], finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    code, out, err = nasflow("export-best", finished[1], "--out", tmp_path / "out", "--weights", "final")
+
+    assert (code, out) == (2, "")
+    assert "has no final training; `nasflow train` makes one" in err
+
+
 def test_an_unknown_option_is_a_usage_error(nasflow: Callable[..., tuple[int, str, str]]) -> None:
     assert nasflow("search", "--no-such-option").code == 2  # type: ignore[attr-defined]
