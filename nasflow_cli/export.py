@@ -23,7 +23,7 @@ from torch import Tensor
 from nasflow_cli import __version__
 from nasflow_cli import execute as _execute
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
+from nasflow_cli.core.errors import ConfigError, NasflowError
 from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.registry import load_plugins
@@ -37,7 +37,7 @@ from nasflow_cli.nets.source import InputFacts, network_source, state_names
 from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
 from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.final_results import FinalTraining, WeightsOf
-from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
@@ -126,7 +126,7 @@ def export_best(
 
     The weights are those of its final training where there is one that is no shorter than the search's, or those that
     are `wanted`. When the search's checkpoint is lost, `tell` hears so and the trial is trained again on `device`
-    (default: what a worker would use). Raises NoValidTrialError, ConfigError for a place that holds other things,
+    (default: what a worker would use). Raises what `no_score` says, ConfigError for a place that holds other things,
     NasflowError when what was written does not compute what was scored.
     """
     refuse_links(run)  # also with `out`: decoded data may be made again in the run
@@ -141,9 +141,7 @@ def export_best(
     history = history_of(read_events(run.journal), run.journal)
     best = history.leader()
     if best is None:
-        raise NoValidTrialError(
-            f"{run.root}: no trial has a score, so there is nothing to export; see `nasflow status`"
-        )
+        raise no_score(run)
     trial, result = best.trial, best.result
     splits = open_splits(config, run)
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, NoValidTrialError, RunDirectoryError
+from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, RunDirectoryError
 from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.registry import load_plugins
 from nasflow_cli.core.seeds import Purpose, derived_seed
@@ -25,7 +25,7 @@ from nasflow_cli.execute.protocol import Executor, Outcome, Slot, Task
 from nasflow_cli.search import POLL_S, Stop, result_of, take
 from nasflow_cli.store.files import make_directory, remove_leftovers
 from nasflow_cli.store.final_results import FinalResult, FinalTraining, read_result, write_result
-from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.run_directory import RunDirectory
@@ -78,8 +78,8 @@ class Trained:
 def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: int) -> Plan:
     """Decide what to train: by default the best trial, for the search's largest budget. Reads only.
 
-    Raises ConfigError for a run that trains nothing itself or has no such trial, NoValidTrialError when no trial has
-    a score, MissingError or DataError when its data cannot be read any more.
+    Raises ConfigError for a run that trains nothing itself or has no such trial, what `no_score` says when no trial
+    has a score, MissingError or DataError when its data cannot be read any more.
     """
     config = load_experiment(run.resolved_config, (), load_plugins)
     if config.table is not None:
@@ -106,7 +106,7 @@ def _chosen(run: RunDirectory, history: History, number: int | None) -> Trial:
     if number is None:
         best = history.best()
         if best is None:
-            raise NoValidTrialError(f"{run.root}: no trial has a score; name the one to train with --trial")
+            raise no_score(run)
         return best[0]
     if number >= len(history.trials):
         raise ConfigError(f"{run.root} has no trial {number} (there are {len(history.trials)}, from 0)")

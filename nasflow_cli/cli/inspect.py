@@ -14,7 +14,7 @@ from nasflow_cli.cli.text import count, duration, final_summary, network, table
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.store.final_results import final_trainings
-from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
 from nasflow_cli.store.lock import holder
 from nasflow_cli.store.run_directory import RunDirectory, open_run
@@ -171,7 +171,7 @@ def show(
     if number is None:
         best = history.best()
         if best is None:
-            raise ConfigError(f"{directory.root} has no scored trial to show; name one with --trial")
+            raise no_score(directory)
         number = best[0].number
     if number >= len(history.trials):
         raise ConfigError(f"{directory.root} has no trial {number} (there are {len(history.trials)}, from 0)")

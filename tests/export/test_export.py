@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from nasflow_cli import export as export_module
 from nasflow_cli import final
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError, RunDirectoryError
+from nasflow_cli.core.errors import ConfigError, NasflowError, RunDirectoryError
 from nasflow_cli.core.registry import EVALUATORS
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Proposal, Result, Trial
@@ -479,11 +479,11 @@ def test_a_directory_that_fills_up_meanwhile_is_not_replaced(tmp_path: Path) -> 
     assert [path.name for path in out.iterdir()] == ["other"]
 
 
-def test_a_run_without_a_valid_trial_has_nothing_to_export(run: RunDirectory) -> None:
+def test_a_run_that_has_no_score_yet_has_nothing_to_export(run: RunDirectory) -> None:
     header = run.journal.read_text(encoding="utf-8").splitlines()[0]
     run.journal.write_text(header + "\n", encoding="utf-8")
 
-    with pytest.raises(NoValidTrialError, match="no trial has a score"):
+    with pytest.raises(ConfigError, match="no trial has a score yet"):
         export_best(run, None, lambda _: None)
 
 
