@@ -12,7 +12,7 @@ from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import count, duration, final_summary, network, table
 from nasflow_cli.core.errors import ConfigError
-from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.core.trial import History, Result, Trial, mean_of, spread_of
 from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
@@ -177,11 +177,38 @@ def show(
         raise ConfigError(f"{directory.root} has no trial {number} (there are {len(history.trials)}, from 0)")
     shown, result = history.trials[number], history.results.get(number)
     final = [training for training in final_trainings(directory) if training.key == shown.key]
+    seeds = sorted(
+        (trial.number, each.score)
+        for trial, each in history.scored()
+        if (trial.key, trial.budget) == (shown.key, shown.budget) and each.score is not None
+    )
     if as_json:
         final_json = [training.to_json() for training in final]
-        emit({"schema_version": 1, **_trial_json(shown, result), "final": final_json})
+        emit({"schema_version": 1, **_trial_json(shown, result), **_seeds_json(seeds), "final": final_json})
     else:
-        emit("\n".join([*_show_lines(directory, shown, result), *map(final_summary, final)]))
+        lines = _show_lines(directory, shown, result)
+        emit("\n".join([*lines, *_seeds_lines(seeds, shown.budget), *map(final_summary, final)]))
+
+
+def _seeds_json(seeds: list[tuple[int, float]]) -> dict[str, Any]:
+    """What all trials of a network at one budget say together; `seeds` are their numbers and scores."""
+    scores = [score for _, score in seeds]
+    return {
+        "mean": mean_of(scores) if scores else None,
+        "spread": spread_of(scores) if scores else None,
+        "seeds": [{"trial": number, "score": score} for number, score in seeds],
+    }
+
+
+def _seeds_lines(seeds: list[tuple[int, float]], budget: int) -> list[str]:
+    if len(seeds) < 2:
+        return []
+    scores = [score for _, score in seeds]
+    each = ", ".join(f"trial {number} {score:.4f}" for number, score in seeds)
+    return [
+        f"network   score {mean_of(scores):.4f} +- {spread_of(scores):.4f}, mean of {len(seeds)} seeds "
+        f"at epoch {budget}: {each}"
+    ]
 
 
 def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) -> list[str]:
