@@ -28,6 +28,7 @@ from nasflow_cli.store.final_results import FinalResult, FinalTraining, read_res
 from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
+from nasflow_cli.store.progress import final_work
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import final as _final
 from nasflow_cli.train.data import select
@@ -125,7 +126,7 @@ def train(
     Raises RunDirectoryError when the run is locked, a result is damaged, or a worker could not write.
     """
     refuse_links(run)
-    with RunLock(run.lock):
+    with RunLock(run.lock, work=final_work(run, plan.trial.number, plan.epochs)):
         known = ((number, _known(run, plan, number)) for number in range(plan.num_seeds))
         done = {number: result for number, result in known if result is not None}
         for number, result in done.items():

@@ -17,7 +17,11 @@ from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
 from nasflow_cli.store.lock import holder
+from nasflow_cli.store.progress import final_progress, progress_of
 from nasflow_cli.store.run_directory import RunDirectory, open_run
+
+MOST_RUNNING = 8
+"""Running trials of which `status` says how far they are; with --json it says so of all."""
 
 
 def _read(run: str | None, runs: Path) -> tuple[RunDirectory, list[dict[str, Any]], History]:
@@ -78,6 +82,7 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
     last = history.trials[-1] if history.trials else None
     measured = [t.proposal.correlation for t in history.trials if t.proposal.correlation is not None]
     state = "running" if writer else "finished" if finished else "stopped"
+    final = None if writer is None else final_progress(directory, writer.work)
     return {
         "schema_version": 1,
         "run": str(directory.root),
@@ -91,6 +96,8 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
             "failed": sum(1 for result in history.results.values() if result.score is None),
             "pending": [trial.number for trial in history.pending()],
         },
+        "running": _running(directory, history) if writer and final is None else [],
+        "final_training": None if final is None else final.to_json(),
         "turn": last.turn if last else None,
         "phase": last.phase if last else None,
         "correlation": measured[-1] if measured else None,
@@ -105,6 +112,14 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
             **{"mean": best.mean, "spread": best.spread, "seeds": len(best.scores)},
         },
     }
+
+
+def _running(directory: RunDirectory, history: History) -> list[dict[str, Any]]:
+    """How far the trials without a result are, by what their workers wrote; `epoch` is null before their first."""
+    far = [(trial, progress_of(trial.number, directory.trial(trial.number))) for trial in history.pending()]
+    return [
+        {"trial": trial.number, "epoch": each.epoch, "budget": trial.budget, "epochs": each.paid} for trial, each in far
+    ]
 
 
 def _planned(directory: RunDirectory) -> int | None:
@@ -132,22 +147,25 @@ def _trial_json(trial: Trial, result: Result | None) -> dict[str, Any]:
 
 
 def _status_text(facts: dict[str, Any]) -> str:
-    trials, best = facts["trials"], facts["best"]
-    state = facts["state"] + (f" ({facts['writer'] or facts['reason']})" if facts["writer"] or facts["reason"] else "")
+    trials, final, running = facts["trials"], facts["final_training"], facts["running"]
+    is_searching = facts["state"] == "running" and final is None
+    state = "final training" if final else facts["state"]
+    why = f" ({facts['writer'] or facts['reason']})" if facts["writer"] or facts["reason"] else ""
     planned = f" of {trials['planned']}" if trials["planned"] is not None else ""
+    under_way = sum(each["epochs"] for each in running)
     lines = [
         f"run       {facts['run']}",
-        f"state     {state}",
+        f"state     {state}{why}",
+        *([] if final is None else [f"training  {_final_text(final)}"]),
         f"trials    {trials['scored'] + trials['failed']}{planned} ended, {trials['failed']} failed, "
-        f"{len(trials['pending'])} {'running' if facts['state'] == 'running' else 'unfinished'}",
+        f"{len(trials['pending'])} {'running' if is_searching else 'unfinished'}",
+        *([f"running   {_running_text(running)}"] if running else []),
         f"paid      {facts['epochs']} epochs ({facts['epochs_from_scratch']} if each rung began anew), "
-        f"{duration(facts['worker_seconds'])} of workers",
+        f"{duration(facts['worker_seconds'])} of workers"
+        + (f"; {under_way} more by what is running" if under_way else ""),
+        *_turn_lines(facts, is_searching),
     ]
-    if facts["turn"] is not None:
-        tau = facts["correlation"]
-        said = "not measured yet" if tau is None else f"{tau:.2f}"
-        doing = "confirming the best" if facts["phase"] == "confirm" else f"searching {facts['phase']}"
-        lines.append(f"turn      {facts['turn'] + 1}, {doing}; predictor's rank correlation {said}")
+    best = facts["best"]
     if best:
         spread = "" if best["spread"] is None else f" +- {best['spread']:.4f} over {best['seeds']} seeds"
         lines.append(
@@ -157,6 +175,34 @@ def _status_text(facts: dict[str, Any]) -> str:
     if facts["state"] == "stopped":
         lines.append(f"go on     nasflow resume {facts['run']}")
     return "\n".join(lines)
+
+
+def _turn_lines(facts: dict[str, Any], is_searching: bool) -> list[str]:
+    if facts["turn"] is None:
+        return []
+    tau = facts["correlation"]
+    said = "not measured yet" if tau is None else f"{tau:.2f}"
+    if facts["phase"] == "confirm":
+        doing = "confirming the best" if is_searching else "confirmed the best"
+    else:
+        doing = f"{'searching' if is_searching else 'searched'} {facts['phase']}"
+    return [f"turn      {facts['turn'] + 1}, {doing}; predictor's rank correlation {said}"]
+
+
+def _running_text(running: list[dict[str, Any]]) -> str:
+    shown = [f"trial {each['trial']} {_far(each['epoch'], each['budget'])}" for each in running[:MOST_RUNNING]]
+    more = [f"{len(running) - MOST_RUNNING} more"] if len(running) > MOST_RUNNING else []
+    return ", ".join([*shown, *more])
+
+
+def _final_text(final: dict[str, Any]) -> str:
+    seeds = [f"seed {each['number']} {_far(each['epoch'], final['epochs'])}" for each in final["unfinished"]]
+    finished = [f"finished: {', '.join(map(str, final['finished']))}"] if final["finished"] else []
+    return f"trial {final['trial']} from scratch: " + "; ".join([", ".join(seeds) or "starting", *finished])
+
+
+def _far(epoch: int | None, budget: int) -> str:
+    return f"in its first epoch (of {budget})" if epoch is None else f"after epoch {epoch} of {budget}"
 
 
 def show(
