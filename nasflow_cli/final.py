@@ -220,7 +220,7 @@ class _Live:
         executor.submit(Task(number=number, payload=self.plan.assignment(number).to_json(), log=place.log))
 
     def _take(self, outcomes: Sequence[Outcome]) -> None:
-        take(outcomes, self._end, what="seed", go_on="nasflow train")
+        take(outcomes, self._end, what="seed", go_on="the same `nasflow train`")
 
     def _end(self, outcome: Outcome) -> None:
         number, result = outcome.number, result_of(outcome)

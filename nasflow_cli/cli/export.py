@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,10 @@ import typer
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import final_summary
+from nasflow_cli.store.files import writing_in_a_run
 from nasflow_cli.store.final_results import WeightsOf
+
+ELSEWHERE = "name another place with --out, or make this one writable"
 
 
 def export_best(
@@ -31,7 +35,8 @@ def export_best(
     from nasflow_cli import export  # noqa: PLC0415  (torch)
     from nasflow_cli.store.run_directory import open_run  # noqa: PLC0415
 
-    verified = export.export_best(open_run(run, runs), out, say, wanted=weights)
+    with writing_in_a_run(ELSEWHERE) if out is None else nullcontext():
+        verified = export.export_best(open_run(run, runs), out, say, wanted=weights)
     if as_json:
         about = {
             "schema_version": 1,

@@ -1,5 +1,7 @@
 """One writer per run directory, also after `kill -9`: the kernel holds the lock and drops it with its holder.
 
+What cannot be written while it is held is in the run directory, and raises RunDirectoryError.
+
 The file is kept; what it says is only for people and for readers, who never lock or change anything. Refuses a second
 writer at once instead of waiting. A child forked without exec keeps a killed holder's lock: start children by spawn.
 """
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nasflow_cli.core.errors import RunDirectoryError
-from nasflow_cli.store.files import FILE_MODE, cannot_write
+from nasflow_cli.store.files import FILE_MODE, UnwritableError, UnwritableRunError, cannot_write, writing_in_a_run
 
 _YEAR_10000 = 253_402_300_800.0
 _HELD = frozenset({errno.EAGAIN, errno.EACCES})
@@ -52,7 +54,11 @@ class RunLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
-        """Take the lock. Raises RunDirectoryError when another holds it, ConfigError when the file is unwritable."""
+        """Take the lock. Raises RunDirectoryError when another holds it or the file is unwritable."""
+        with writing_in_a_run():
+            return self._taken()
+
+    def _taken(self) -> RunLock:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
@@ -88,6 +94,8 @@ class RunLock:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             finally:
                 os.close(descriptor)
+        if isinstance(error, UnwritableError):
+            raise UnwritableRunError(error.fact) from error
 
 
 def holder(path: Path) -> LockHolder | None:

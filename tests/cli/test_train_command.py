@@ -29,6 +29,7 @@ from nasflow_cli.execute.inline import InlineExecutor
 from nasflow_cli.execute.protocol import Handler
 from nasflow_cli.nets.builder import build
 from nasflow_cli.search import Stop
+from nasflow_cli.store.files import cannot_write
 from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.lock import RunLock
@@ -279,12 +280,34 @@ def trained_by(handler: Handler, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     return said
 
 
-def test_a_full_disk_stops_it_and_is_no_failure_of_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("raised", "fact"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (
+            cannot_write(Path("run/checkpoint"), OSError(errno.ENOSPC, "No space left on device")),
+            "cannot write run/checkpoint: the disk is full (No space left on device)",
+        ),
+        (
+            cannot_write(Path("run/checkpoint"), OSError(errno.EROFS, "Read-only file system")),
+            "cannot write run/checkpoint: Read-only file system",
+        ),
+    ],
+    ids=["any write", "full", "read-only"],
+)
+def test_a_disk_that_takes_nothing_stops_it_and_is_no_failure_of_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, fact: str
+) -> None:
     def full(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise raised
 
-    with pytest.raises(RunDirectoryError, match=r"no fault of a seed.*`nasflow train` goes on \(seed 0: OSError"):
+    with pytest.raises(RunDirectoryError) as caught:
         trained_by(full, tmp_path, monkeypatch)
+
+    assert str(caught.value) == (
+        f"seed 0: {fact}; no seed is to blame, and what could not be written counts as not yet run: mend this, then "
+        "the same `nasflow train` goes on"
+    )
 
 
 def test_what_was_mended_on_the_way_is_said_and_kept_and_what_a_kill_left_is_removed(
