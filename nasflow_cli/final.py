@@ -123,10 +123,12 @@ def train(
 ) -> Trained:
     """Train every seed that has no result yet; `tell` hears of each that ends. Stops early when `stop` says so.
 
-    Raises RunDirectoryError when the run is locked, a result is damaged, or a worker could not write.
+    What is trained is told once the run is locked. Raises RunDirectoryError when it is locked by another, a result is
+    damaged, or a worker could not write.
     """
     refuse_links(run)
     with RunLock(run.lock, work=final_work(run, plan.trial.number, plan.epochs)):
+        tell(announced(plan))
         known = ((number, _known(run, plan, number)) for number in range(plan.num_seeds))
         done = {number: result for number, result in known if result is not None}
         for number, result in done.items():
@@ -146,6 +148,14 @@ def train(
         else None,
         failed=live.failed,
         missing=tuple(n for n in range(plan.num_seeds) if n not in live.done and n not in live.failed),
+    )
+
+
+def announced(plan: Plan) -> str:
+    """What is about to be trained, in a few words."""
+    return (
+        f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {plan.epochs} epochs on "
+        f"{plan.num_train} examples, validation included; {plan.num_seeds} seed{'s' if plan.num_seeds != 1 else ''}"
     )
 
 

@@ -49,7 +49,7 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
         say(f"{directory.root} is finished; nothing is left to do")
         emit(directory.root)
         return
-    say(f"resuming {directory.root}")
+    say(f"reading {directory.root}")
     _run(assemble.load(directory.resolved_config, overrides or []), lambda _: directory)
 
 

@@ -40,10 +40,6 @@ def train(  # noqa: PLR0913, PLR0917 - one argument an option
 
     directory = open_run(run, runs)
     plan = final.plan(directory, trial, epochs, seeds)
-    say(
-        f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {plan.epochs} epochs on "
-        f"{plan.num_train} examples, validation included; {seeds} seed{'s' if seeds != 1 else ''}"
-    )
     stop, began = Stop(), time.monotonic()
     with heeded(stop):
         trained = final.train(

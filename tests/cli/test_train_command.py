@@ -323,7 +323,10 @@ def test_what_was_mended_on_the_way_is_said_and_kept_and_what_a_kill_left_is_rem
     monkeypatch.setattr(final_module, "make_directory", lambda root: left.write_text("half"))
     said = trained_by(mended, tmp_path, monkeypatch)
 
-    assert said[0] == "seed 0: half batches"
+    assert said[:2] == [
+        "training trial 0 (key a) from scratch: 1 epochs on 1 examples, validation included; 1 seed",
+        "seed 0: half batches",
+    ]
     (training,) = final_trainings(RunDirectory(tmp_path / "run"))
     assert training.results[0].notes == ("half batches",)
     assert training.to_json()["seeds"][0]["notes"] == ["half batches"]
@@ -380,6 +383,7 @@ def test_a_run_that_is_written_to_is_left_alone(nasflow: Call, searched: RunDire
 
     assert code == 5
     assert "only one nasflow may write" in err
+    assert "from scratch" not in err  # nothing is said to be trained that is not
     assert not searched.final.exists()
 
 
