@@ -26,6 +26,7 @@ import nasflow_cli.train.data
 import nasflow_cli.train.table
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.config_difference import another_experiment
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.executor_config import ExecutorConfig
 from nasflow_cli.core.experiment_file import load_experiment
@@ -364,7 +365,7 @@ def _keep(run: RunDirectory, config: ExperimentConfig) -> None:
 def _check_identity(config: ExperimentConfig, run: RunDirectory, events: list[dict[str, Any]]) -> None:
     header = header_of(events, run.journal)
     if header is not None and header.config_sha256 != config.identity():
-        raise ConfigError(
-            f"{run.root} belongs to another experiment (its configuration differs from this one); "
-            "resume it with `nasflow resume`, or name a new directory with --run-dir"
-        )
+        known = load(run.resolved_config, ()) if run.resolved_config.exists() else None
+        if known is not None and known.identity() != header.config_sha256:
+            known = None
+        raise ConfigError(another_experiment(str(run.root), str(run.resolved_config), known, config))
