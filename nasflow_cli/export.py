@@ -23,6 +23,7 @@ from torch import Tensor
 from nasflow_cli import __version__
 from nasflow_cli import execute as _execute
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import ConfigError, NasflowError
 from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.graph import NetworkGraph
@@ -153,7 +154,7 @@ def export_best(
         final = weights = None
     is_lost = weights is None
     if weights is None:
-        tell(f"training trial {trial.number} again, {trial.budget} epochs from its own seed")
+        tell(f"training trial {trial.number} again, {counted(trial.budget, 'epoch')} from its own seed")
         weights = trained_again(config, trial, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     assert result.score is not None  # noqa: S101 - the best trial has one
     export = Exportable(
@@ -363,7 +364,7 @@ def _title(export: Exportable) -> str:
     epochs = export.trial.budget if export.final is None else export.final.epochs
     return (
         f"The network of trial {export.trial.number} of the search {export.config.name!r}, trained for "
-        f"{epochs} epochs on {export.config.data_section.source}."
+        f"{counted(epochs, 'epoch')} on {export.config.data_section.source}."
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, RunDirectoryError
 from nasflow_cli.core.experiment_file import load_experiment
 from nasflow_cli.core.registry import load_plugins
@@ -154,14 +155,14 @@ def train(
 def announced(plan: Plan) -> str:
     """What is about to be trained, in a few words."""
     return (
-        f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {plan.epochs} epochs on "
-        f"{plan.num_train} examples, validation included; {plan.num_seeds} seed{'s' if plan.num_seeds != 1 else ''}"
+        f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {counted(plan.epochs, 'epoch')} on "
+        f"{counted(plan.num_train, 'example')}, validation included; {counted(plan.num_seeds, 'seed')}"
     )
 
 
 def described(result: FinalResult) -> str:
     """A result in a few words."""
-    return f"test accuracy {result.test_accuracy:.4f} on {result.num_test} examples"
+    return f"test accuracy {result.test_accuracy:.4f} on {counted(result.num_test, 'example')}"
 
 
 def _known(run: RunDirectory, plan: Plan, number: int) -> FinalResult | None:

@@ -11,6 +11,7 @@ import typer
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import count, duration, final_summary, network, table
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.trial import History, Result, Trial, mean_of, spread_of
 from nasflow_cli.store.final_results import final_trainings
@@ -160,7 +161,7 @@ def _status_text(facts: dict[str, Any]) -> str:
         f"trials    {trials['scored'] + trials['failed']}{planned} ended, {trials['failed']} failed, "
         f"{len(trials['pending'])} {'running' if is_searching else 'unfinished'}",
         *([f"running   {_running_text(running)}"] if running else []),
-        f"paid      {facts['epochs']} epochs ({facts['epochs_from_scratch']} if each rung began anew), "
+        f"paid      {counted(facts['epochs'], 'epoch')} ({facts['epochs_from_scratch']} if each rung began anew), "
         f"{duration(facts['worker_seconds'])} of workers"
         + (f"; {under_way} more by what is running" if under_way else ""),
         *_turn_lines(facts, is_searching),
@@ -169,7 +170,7 @@ def _status_text(facts: dict[str, Any]) -> str:
     if best:
         spread = "" if best["spread"] is None else f" +- {best['spread']:.4f} over {best['seeds']} seeds"
         lines.append(
-            f"best      {best['mean']:.4f}{spread} after {best['budget']} epochs: trial {best['trial']}, "
+            f"best      {best['mean']:.4f}{spread} after {counted(best['budget'], 'epoch')}: trial {best['trial']}, "
             f"{network(best['structure'], best['operators'])}"
         )
     if facts["state"] == "stopped":
@@ -274,7 +275,7 @@ def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) ->
         chosen = "chosen by the predictor" if proposal.filtered else f"not chosen by the predictor ({proposal.why})"
         lines.append(
             f"from      {proposal.source}{among}, {chosen}; rank correlation {tau}, "
-            f"fitted on {proposal.fitted_on} results"
+            f"fitted on {counted(proposal.fitted_on, 'result')}"
         )
         if proposal.predicted is not None:
             lines.append(f"expected  {proposal.predicted:.4f}")
@@ -283,7 +284,8 @@ def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) ->
     elif result.score is None:
         lines.append(f"result    failed ({result.error_kind}): {result.error}")
     else:
-        lines.append(f"result    score {result.score:.4f}, {result.epochs} epochs in {duration(result.seconds)}")
+        paid = f"{counted(result.epochs, 'epoch')} in {duration(result.seconds)}"
+        lines.append(f"result    score {result.score:.4f}, {paid}")
         lines.extend(f"            {name} {value:g}" for name, value in sorted(result.metrics.items()))
         lines.extend(f"note      {note}" for note in result.notes)
     for half in ("structure", "operators"):

@@ -14,6 +14,7 @@ from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.signals import heeded
 from nasflow_cli.cli.text import standing
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import ConfigError, NoValidTrialError
 
 if TYPE_CHECKING:
@@ -74,14 +75,15 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
         num_workers = len(names) or live.executor.slots
         where = f": {', '.join(names)}" if names else f" on the Ray cluster {config.executor.cluster}"
         shown.note(f"run directory: {run.root}")
-        shown.note(f"{num_workers} worker{'s' if num_workers != 1 else ''}{where}")
+        shown.note(f"{counted(num_workers, 'worker')}{where}")
         if told:
-            shown.note(f"going on after {told} finished trials")
+            shown.note(f"going on after {counted(told, 'finished trial')}")
         ending = live.work()
         history = live.history
     best = history.leader()
     if best is not None:
-        say(f"best: trial {best.trial.number}, {standing(best)} after {best.trial.budget} epochs, key {best.trial.key}")
+        after = f"after {counted(best.trial.budget, 'epoch')}"
+        say(f"best: trial {best.trial.number}, {standing(best)} {after}, key {best.trial.key}")
     emit(run.root)
     if not ending.finished:
         say(f"stopped early: {ending.reason}; go on with: nasflow resume {run.root}")

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.store.files import make_directory, open_lines, write_whole
@@ -55,7 +56,7 @@ def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, Tria
             if files.checkpoint.exists() or files != training.files:
                 lost.append(f"cannot go on from {name}: {error}")
         else:
-            epochs, source = checkpoint.epoch, f"going on from {name} after {checkpoint.epoch} epochs"
+            epochs, source = checkpoint.epoch, f"going on from {name} after {counted(checkpoint.epoch, 'epoch')}"
             break
     if lost:
         notes.append(f"{'; '.join(lost)}; {source}")

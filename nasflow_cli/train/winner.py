@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import ConfigError, NasflowError, RunDirectoryError
 from nasflow_cli.core.registry import EVALUATORS
 from nasflow_cli.core.trial import Trial
@@ -44,8 +45,8 @@ def final_weights(
         return None, None
     if wanted is None and training.epochs < trial.budget:
         tell(
-            f"the weights are those of the search, after {trial.budget} epochs: the longest final training has only "
-            f"{training.epochs} (--weights final takes it all the same)"
+            f"the weights are those of the search, after {counted(trial.budget, 'epoch')}: the longest final training "
+            f"has only {training.epochs} (--weights final takes it all the same)"
         )
         return None, None
     first = training.results[0]
@@ -57,7 +58,7 @@ def final_weights(
     else:
         if checkpoint.epoch == training.epochs:
             return training, scored_weights(checkpoint.tensors)
-        why = f"it has {checkpoint.epoch} of {training.epochs} epochs"
+        why = f"it has {checkpoint.epoch} of {counted(training.epochs, 'epoch')}"
     lost = f"the final training of trial {training.trial} has no weights ({why})"
     mend = f"delete {path.with_name('result.json')} and train again to have them"
     if wanted is WeightsOf.FINAL:
@@ -80,7 +81,7 @@ def searched_weights(
     else:
         if checkpoint.epoch == trial.budget:
             return scored_weights(checkpoint.tensors)
-        why = f"it has {checkpoint.epoch} of {trial.budget} epochs"
+        why = f"it has {checkpoint.epoch} of {counted(trial.budget, 'epoch')}"
     if config.evaluator_name != "train":
         raise ConfigError(
             f"{run.root}: trial {trial.number} has no weights ({why}), and the evaluator {config.evaluator_name!r} "

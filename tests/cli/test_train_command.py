@@ -223,7 +223,7 @@ def test_a_worker_that_is_killed_costs_its_seed_alone_and_the_same_command_goes_
     again = json.loads(out)
     assert (code, again["failed"], again["seeds"][1]) == (0, [], ended["seeds"][0])
     place = searched.final_training(best_of(searched), EPOCHS, 0)
-    assert "going on from its checkpoint after 1 epochs" in place.log.read_text()
+    assert "going on from its checkpoint after 1 epoch\n" in place.log.read_text()
     assert [json.loads(line)["epoch"] for line in place.metrics.read_text().splitlines()] == [1, 2, 3]
     torch.set_num_threads(1)
     whole = FinalTrainer(assemble.load(searched.config, []), RunDirectory(tmp_path / "whole"), torch.device("cpu"))
@@ -324,7 +324,7 @@ def test_what_was_mended_on_the_way_is_said_and_kept_and_what_a_kill_left_is_rem
     said = trained_by(mended, tmp_path, monkeypatch)
 
     assert said[:2] == [
-        "training trial 0 (key a) from scratch: 1 epochs on 1 examples, validation included; 1 seed",
+        "training trial 0 (key a) from scratch: 1 epoch on 1 example, validation included; 1 seed",
         "seed 0: half batches",
     ]
     (training,) = final_trainings(RunDirectory(tmp_path / "run"))
