@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nasflow_cli.cli.leaving import cut_off
 from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.signals import heeded
@@ -66,6 +67,7 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
     run = directory_for(experiment)
     stop = Stop()
     with (
+        cut_off(f"nasflow resume {run.root}", run.root),
         progress(num_planned(config.search)) as shown,
         assemble.open_search(experiment, run, shown, stop) as live,
         heeded(stop),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nasflow_cli.cli.leaving import cut_off
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.signals import heeded
@@ -41,7 +42,7 @@ def train(  # noqa: PLR0913, PLR0917 - one argument an option
     directory = open_run(run, runs)
     plan = final.plan(directory, trial, epochs, seeds)
     stop, began = Stop(), time.monotonic()
-    with heeded(stop):
+    with cut_off(_again(directory, plan)), heeded(stop):
         trained = final.train(
             directory, plan, say, stop, lambda: time_limit is not None and time.monotonic() - began >= time_limit
         )

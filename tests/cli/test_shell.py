@@ -122,6 +122,9 @@ def test_a_second_signal_does_not_wait_for_the_grace_period(tmp_path: Path) -> N
     )
 
     assert done.code == 143, done.err
+    assert done.out == "run\n"
+    said = (tmp_path / "err.txt").read_text().splitlines()
+    assert said[-1] == "left at once, what is recorded is kept; go on with: nasflow resume run"
 
 
 def test_with_its_streams_gone_a_search_goes_on_and_keeps_its_exit_code(tmp_path: Path) -> None:

@@ -370,6 +370,22 @@ def test_a_signal_ends_it_with_its_exit_code_and_the_way_to_go_on(
     assert (code, json.loads(out)["finished"], len(json.loads(out)["seeds"])) == (0, True, 2)
 
 
+def test_a_second_signal_ends_it_at_once_and_still_says_the_way_to_go_on(
+    nasflow: Call, searched: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(self: Trainer, number: int, *rest: Any) -> float:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(Trainer, "epoch", signalled)
+    code, out, err = nasflow("train", searched.root, "--epochs", 1)
+
+    assert (code, out) == (143, "")
+    again = f"nasflow train {searched.root} --trial {best_of(searched)} --epochs 1 --seeds 1"
+    assert err.splitlines()[-1] == f"left at once, what is recorded is kept; go on with: {again}"
+
+
 def test_a_time_limit_ends_it_with_75(nasflow: Call, searched: RunDirectory) -> None:
     code, _, err = nasflow("train", searched.root, "--epochs", 1, "--seeds", 2, "--time-limit", 0)
 
