@@ -58,7 +58,7 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
 def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDirectory]) -> None:
     from nasflow_cli import assemble  # noqa: PLC0415
     from nasflow_cli.cli.progress import progress  # noqa: PLC0415
-    from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
+    from nasflow_cli.optim.plan import num_planned, num_searched  # noqa: PLC0415
     from nasflow_cli.search import Stop  # noqa: PLC0415
 
     # What the imports left is looked through by every full collection, and a long journal causes many.
@@ -77,6 +77,12 @@ def _run(config: ExperimentConfig, directory_for: Callable[[Experiment], RunDire
         num_workers = len(names) or live.executor.slots
         where = f": {', '.join(names)}" if names else f" on the Ray cluster {config.executor.cluster}"
         shown.note(f"run directory: {run.root}")
+        planned = num_searched(config.search)
+        if planned < config.search.trials:
+            shown.note(
+                f"the plan takes {planned} of the {config.search.trials} trials of search.trials: a bracket is begun "
+                "only if it fits whole (`nasflow check` shows the plan)"
+            )
         shown.note(f"{counted(num_workers, 'worker')}{where}")
         if told:
             shown.note(f"going on after {counted(told, 'finished trial')}")

@@ -106,6 +106,19 @@ def test_a_search_that_was_stopped_before_its_first_score_is_not_called_finished
         assert f"no trial has a score yet; `nasflow resume {run}` goes on" in err
 
 
+@pytest.mark.parametrize(("trials", "said"), [(15, True), (16, False)])
+def test_a_search_says_when_its_plan_leaves_trials_unused(
+    nasflow: Call, tmp_path: Path, trials: int, said: bool
+) -> None:
+    config = write_config(tmp_path / "a.yaml", search={"trials": trials, "time_limit_s": 0.001})
+
+    code, _, err = nasflow("search", config, "--run-dir", tmp_path / "run")
+
+    planned = json.loads(nasflow("check", config, "--json")[1])["trials"]
+    assert (code, planned < trials) == (75, said)
+    assert (f"the plan takes {planned} of the {trials} trials of search.trials" in err) is said
+
+
 def test_resuming_a_finished_run_leaves_it_as_it_is(nasflow: Call, finished: tuple[Path, Path]) -> None:
     journal = (finished[1] / "journal.jsonl").read_bytes()
 
