@@ -25,6 +25,7 @@ import nasflow_cli.train.data
 import nasflow_cli.train.table
 from nasflow_cli.core.architecture import Architecture
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.config_difference import another_experiment
 from nasflow_cli.core.data_record import DataRecord
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.executor_config import ExecutorConfig
@@ -363,9 +364,9 @@ def _check_identity(experiment: Experiment, run: RunDirectory, events: list[dict
     if header is None:
         return
     if header.config_sha256 != experiment.config.identity():
-        raise ConfigError(
-            f"{run.root} belongs to another experiment (its configuration differs from this one); "
-            "resume it with `nasflow resume`, or name a new directory with --run-dir"
-        )
+        known = load(run.resolved_config, ()) if run.resolved_config.exists() else None
+        if known is not None and known.identity() != header.config_sha256:
+            known = None
+        raise ConfigError(another_experiment(str(run.root), str(run.resolved_config), known, experiment.config))
     if header.data is not None and experiment.data is not None:
         header.data.check_same(experiment.data.record)

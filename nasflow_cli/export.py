@@ -22,10 +22,11 @@ from torch import Tensor
 from nasflow_cli import __version__
 from nasflow_cli import execute as _execute
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError
+from nasflow_cli.core.counted import counted
+from nasflow_cli.core.errors import ConfigError, NasflowError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.space import SearchSpace
-from nasflow_cli.core.trial import History, Trial, mean_of, spread_of
+from nasflow_cli.core.trial import Standing, Trial, mean_of, spread_of
 from nasflow_cli.nets.builder import Network, build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.fresh_process import compare, differs, in_fresh_process
@@ -33,8 +34,8 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.nets.source import InputFacts, network_source, state_names
 from nasflow_cli.store.export_directory import ExportDirectory, check_place, staged
 from nasflow_cli.store.files import write_whole
-from nasflow_cli.store.final_results import FinalTraining
-from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.final_results import FinalTraining, WeightsOf
+from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.model_card import SCHEMA_VERSION, readable
 from nasflow_cli.store.run_directory import RunDirectory
@@ -122,14 +123,19 @@ class _Measured:
 
 
 def export_best(
-    run: RunDirectory, out: Path | None, tell: Callable[[str], None], device: torch.device | None = None
+    run: RunDirectory,
+    out: Path | None,
+    tell: Callable[[str], None],
+    device: torch.device | None = None,
+    wanted: WeightsOf | None = None,
 ) -> Verified:
     """Export the best trial of a run to `out`, by default its `export/`; of the run only decoded data is made again.
 
-    The weights are those of its final training where there is one. When its checkpoint is lost, `tell` hears so and
-    the trial is trained again on `device` (default: what a worker would use). Raises NoValidTrialError, ConfigError
-    for a place that holds other things, DataError when the data is not what the run was begun with, NasflowError when
-    what was written does not compute what was scored.
+    The weights are those of its final training where there is one that is no shorter than the search's, or those that
+    are `wanted`. When the search's checkpoint is lost, `tell` hears so and the trial is trained again on `device`
+    (default: what a worker would use). Raises what `no_score` says, ConfigError for a place that holds other things,
+    DataError when the data is not what the run was begun with, NasflowError when what was written does not compute what
+    was scored.
     """
     refuse_links(run)  # also with `out`: decoded data may be made again in the run
     place = run.export if out is None else out
@@ -141,30 +147,37 @@ def export_best(
             "`nasflow show` for the best architecture, and train it with `evaluator: train`"
         )
     history = history_of(read_events(run.journal), run.journal)
-    if history.leader() is None:
-        raise NoValidTrialError(
-            f"{run.root}: no trial has a score, so there is nothing to export; see `nasflow status`"
-        )
+    best = history.leader()
+    if best is None:
+        raise no_score(run)
 
     def act(data: ScoredData) -> Verified:
-        return export_network(_exportable(run, history, config, data, tell, device), place)
+        winner = _Winner(run=run, config=config, best=best, lineage=history.lineage(best.trial))
+        return export_network(_exportable(winner, data, tell, device, wanted), place)
 
     return use_scored(config, run, act, tell)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Winner:
+    """The best network of a run, and the trials that it goes on from."""
+
+    run: RunDirectory
+    config: ExperimentConfig
+    best: Standing
+    lineage: tuple[int, ...]
+
+
 def _exportable(
-    run: RunDirectory,
-    history: History,
-    config: ExperimentConfig,
+    winner: _Winner,
     data: ScoredData,
     tell: Callable[[str], None],
     device: torch.device | None,
+    wanted: WeightsOf | None,
 ) -> Exportable:
-    best = history.leader()
-    assert best is not None  # noqa: S101 - its caller has looked
-    trial, result = best.trial, best.result
+    run, config, trial, result = winner.run, winner.config, winner.best.trial, winner.best.result
     graph = SearchSpace(config.space, operation_facts()).graph(trial.architecture)
-    final, weights = final_weights(run, trial, tell)
+    final, weights = final_weights(run, trial, tell, wanted)
     if weights is None:
         weights = searched_weights(run, trial, config, tell)
     if weights is not None and not _fits(graph, data.splits, weights):
@@ -172,14 +185,14 @@ def _exportable(
         final = weights = None
     is_lost = weights is None
     if weights is None:
-        tell(f"training trial {trial.number} again, {trial.budget} epochs from its own seed")
+        tell(f"training trial {trial.number} again, {counted(trial.budget, 'epoch')} from its own seed")
         weights = trained_again(config, trial, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     assert result.score is not None  # noqa: S101 - the best trial has one
     return Exportable(
         trial=trial,
         score=result.score,
-        scores=best.scores,
-        lineage=history.lineage(trial),
+        scores=winner.best.scores,
+        lineage=winner.lineage,
         graph=graph,
         weights=weights,
         data=data,
@@ -366,7 +379,7 @@ def _title(export: Exportable) -> str:
     epochs = export.trial.budget if export.final is None else export.final.epochs
     return (
         f"The network of trial {export.trial.number} of the search {export.config.name!r}, trained for "
-        f"{epochs} epochs on {export.config.data_section.source}."
+        f"{counted(epochs, 'epoch')} on {export.config.data_section.source}."
     )
 
 

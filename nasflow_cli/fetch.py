@@ -10,8 +10,9 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from nasflow_cli.core.errors import MissingError
+from nasflow_cli.core.errors import ConfigError, MissingError
 from nasflow_cli.store.files import cannot_write, make_directory
 
 TIMEOUT_S = 60.0
@@ -45,19 +46,34 @@ ARCHIVES: Mapping[str, Archive] = {
 """https://www.cs.toronto.edu/~kriz/cifar.html; that page has MD5 sums of the same files."""
 
 
+def address_of(archive: Archive, url: str | None) -> str:
+    """Where an archive is fetched from: `url` or its own address. Raises ConfigError for what is no HTTP address."""
+    if url is None:
+        return archive.url
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        is_web = False
+    if not is_web:
+        raise ConfigError(f"--url {url}: an address begins with https:// or http:// and names a host")
+    return url
+
+
 def fetch(archive: Archive, folder: Path, url: str | None = None) -> Path:
     """Return the path of the archive in `folder`; it is fetched, from `url` or its own address, unless it is there.
 
     What is at `url` must have the archive's checksum. Raises MissingError when it has not or cannot be had, ConfigError
-    or RunDirectoryError when the folder cannot be written to; nothing is left behind then.
+    for what is no address, and that or RunDirectoryError when the folder cannot be written to; nothing is left behind
+    then.
     """
+    address = address_of(archive, url)
     try:  # here: whoever only asks for help needs neither
         import pooch  # noqa: PLC0415
         from requests import RequestException  # noqa: PLC0415
     except ImportError as error:
         raise MissingError(f"{error.name} is not installed, which fetches files; install nasflow again") from error
 
-    address = url or archive.url
     pooch.get_logger().setLevel("ERROR")  # what it would say is said by the command
     is_new = not folder.exists()
     make_directory(folder)
@@ -73,8 +89,8 @@ def fetch(archive: Archive, folder: Path, url: str | None = None) -> Path:
         done = True
     except RequestException as error:
         raise MissingError(
-            f"{address} cannot be fetched: {_reason(error)}; see to the connection, name a mirror with --url, or get "
-            "the file by other means"
+            f"{address} cannot be fetched: {_reason(error, address)}; see to the connection, name a mirror with --url, "
+            "or get the file by other means"
         ) from error
     except ValueError as error:
         raise MissingError(
@@ -90,7 +106,23 @@ def fetch(archive: Archive, folder: Path, url: str | None = None) -> Path:
     return Path(path)
 
 
-def _reason(error: Exception) -> str:
-    """The end of what requests says, in one line: its beginning is the objects that it met the fault in."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text if len(text) <= 200 else f'...{text[-200:]}'}"
+def _reason(error: Exception, address: str) -> str:
+    """What a fault of the connection is in plain words; what requests says are the objects that it met it in."""
+    from requests import exceptions  # noqa: PLC0415
+
+    host, text = urlsplit(address).hostname, str(error)
+    if isinstance(error, exceptions.HTTPError) and error.response is not None:
+        return f"{host} answered {error.response.status_code} ({error.response.reason})"
+    why = ""
+    if "NameResolutionError" in text:
+        why = ", since its name could not be looked up"
+    elif "refused" in text:
+        why = ", it refused the connection"
+    words = {
+        exceptions.SSLError: f"{host} has no certificate that is trusted here",
+        exceptions.ProxyError: "the proxy that the environment names could not be reached",
+        exceptions.Timeout: f"{host} did not answer within {TIMEOUT_S:.0f} seconds",
+        exceptions.ConnectionError: f"the host {host} could not be reached{why}",
+        exceptions.ChunkedEncodingError: f"the connection to {host} broke off",
+    }
+    return next((said for kind, said in words.items() if isinstance(error, kind)), f"{type(error).__name__}")

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import torch
 
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, NoValidTrialError, RunDirectoryError
+from nasflow_cli.core.counted import counted
+from nasflow_cli.core.errors import EXIT_STOPPED_EARLY, ConfigError, RunDirectoryError
 from nasflow_cli.core.seeds import Purpose, derived_seed
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.execute import make_executor
@@ -24,9 +25,10 @@ from nasflow_cli.execute.protocol import Executor, Outcome, Slot, Task
 from nasflow_cli.search import POLL_S, Stop, result_of, take
 from nasflow_cli.store.files import make_directory, remove_leftovers
 from nasflow_cli.store.final_results import FinalResult, FinalTraining, read_result, write_result
-from nasflow_cli.store.journal import history_of, read_events
+from nasflow_cli.store.journal import history_of, no_score, read_events
 from nasflow_cli.store.links import refuse_links
 from nasflow_cli.store.lock import RunLock
+from nasflow_cli.store.progress import final_work
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train import final as _final
 from nasflow_cli.train.final import FinalAssignment
@@ -77,8 +79,8 @@ class Trained:
 def plan(run: RunDirectory, trial: int | None, epochs: int | None, num_seeds: int) -> Plan:
     """Decide what to train: by default the best trial, for the search's largest budget. Reads only.
 
-    Raises ConfigError for a run that trains nothing itself or has no such trial, NoValidTrialError when no trial has
-    a score, MissingError or DataError when its data cannot be read any more or is not what it was.
+    Raises ConfigError for a run that trains nothing itself or has no such trial, what `no_score` says when no trial
+    has a score, MissingError or DataError when its data cannot be read any more or is not what it was.
     """
     config = experiment_of(run)
     if config.table is not None:
@@ -105,7 +107,7 @@ def _chosen(run: RunDirectory, history: History, number: int | None) -> Trial:
     if number is None:
         best = history.best()
         if best is None:
-            raise NoValidTrialError(f"{run.root}: no trial has a score; name the one to train with --trial")
+            raise no_score(run)
         return best[0]
     if number >= len(history.trials):
         raise ConfigError(f"{run.root} has no trial {number} (there are {len(history.trials)}, from 0)")
@@ -122,12 +124,16 @@ def open_training(
 ) -> Iterator[Training]:
     """Lock a run and make the training of what has no result yet live; workers end with the block.
 
-    `tell` hears of each seed that ends. Data that memory does not hold is decoded here, before a signal is only a
-    wish: a search does the same. Raises RunDirectoryError when the run is locked or a result is damaged.
+    `tell` hears what is trained, once the run is locked, and of each seed that ends. Data that memory does not hold is
+    decoded here, before a signal is only a wish: a search does the same. Raises RunDirectoryError when the run is
+    locked by another or a result is damaged.
     """
     refuse_links(run)
     with ExitStack() as stack:
-        stack.enter_context(RunLock(run.lock))
+        stack.enter_context(RunLock(run.lock, work=final_work(run, plan.trial.number, plan.epochs)))
+        tell(announced(plan))
+        if plan.config.data_section.hub.revision is not None:
+            tell(f"data: {plan.config.data_section.path} at commit {plan.config.data_section.hub.revision}")
         known = ((number, _known(run, plan, number)) for number in range(plan.num_seeds))
         done = {number: result for number, result in known if result is not None}
         for number, result in done.items():
@@ -139,9 +145,17 @@ def open_training(
         yield Training(run=run, plan=plan, executor=executor, tell=tell, stop=stop, out_of_time=out_of_time, done=done)
 
 
+def announced(plan: Plan) -> str:
+    """What is about to be trained, in a few words."""
+    return (
+        f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {counted(plan.epochs, 'epoch')} on "
+        f"{counted(plan.num_train, 'example')}, validation included; {counted(plan.num_seeds, 'seed')}"
+    )
+
+
 def described(result: FinalResult) -> str:
     """A result in a few words."""
-    return f"test accuracy {result.test_accuracy:.4f} on {result.num_test} examples"
+    return f"test accuracy {result.test_accuracy:.4f} on {counted(result.num_test, 'example')}"
 
 
 def _known(run: RunDirectory, plan: Plan, number: int) -> FinalResult | None:
@@ -227,7 +241,7 @@ class Training:
         executor.submit(Task(number=number, payload=self.plan.assignment(number).to_json(), log=place.log))
 
     def _take(self, outcomes: Sequence[Outcome]) -> None:
-        take(outcomes, self._end, what="seed", go_on="nasflow train")
+        take(outcomes, self._end, what="seed", go_on="the same `nasflow train`")
 
     def _end(self, outcome: Outcome) -> None:
         number, result = outcome.number, result_of(outcome)

@@ -133,7 +133,7 @@ class Search:
         self.observer.asked(trial)
 
     def _take(self, outcomes: Sequence[Outcome]) -> None:
-        take(outcomes, self._tell, what="trial", go_on="nasflow resume")
+        take(outcomes, self._tell, what="trial", go_on=f"`nasflow resume {self.run.root}`")
 
     def _tell(self, outcome: Outcome) -> None:
         result = result_of(outcome)
@@ -180,7 +180,7 @@ class Search:
 
 
 def take(outcomes: Sequence[Outcome], tell: Callable[[Outcome], None], *, what: str, go_on: str) -> None:
-    """Tell of every outcome that ended, well or not; `what` is a trial or a seed, `go_on` the command that goes on.
+    """Tell of every outcome that ended, well or not; `what` is a trial or a seed, `go_on` what goes on.
 
     Raises RunDirectoryError, after that, when a worker could not write: no trial is to blame for it.
     """
@@ -192,8 +192,8 @@ def take(outcomes: Sequence[Outcome], tell: Callable[[Outcome], None], *, what: 
             tell(outcome)
     if unwritten:
         raise RunDirectoryError(
-            f"what could not be written stopped the work, and is no fault of a {what}: this one counts as not yet run; "
-            f"mend the cause, then `{go_on}` goes on ({'; '.join(unwritten)})"
+            f"{'; '.join(unwritten)}; no {what} is to blame, and what could not be written counts as not yet run: mend "
+            f"this, then {go_on} goes on"
         )
 
 

@@ -12,7 +12,7 @@ import typer
 
 import nasflow_cli
 from nasflow_cli.cli import check, export, fetch, init, inspect, search, space, train
-from nasflow_cli.cli.output import open_streams, say
+from nasflow_cli.cli.output import data_stream, emit, open_streams, say
 from nasflow_cli.cli.signals import leave_on_signals
 from nasflow_cli.core.errors import NasflowError
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nasflow {nasflow_cli.__version__}")
+        emit(f"nasflow {nasflow_cli.__version__}")
         raise typer.Exit
 
 
@@ -59,7 +59,8 @@ def main() -> None:
     open_streams()
     leave_on_signals()
     try:
-        app()
+        with data_stream():
+            app()
     except NasflowError as error:
         say(f"nasflow: error: {error}" if "\n" not in str(error) else f"nasflow: errors:\n{error}")
         sys.exit(error.exit_code)

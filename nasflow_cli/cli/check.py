@@ -11,6 +11,7 @@ import typer
 from nasflow_cli.cli.options import JsonOption, SetOption
 from nasflow_cli.cli.output import emit
 from nasflow_cli.cli.text import count, input_shape
+from nasflow_cli.core.counted import counted
 
 if TYPE_CHECKING:
     from nasflow_cli.assemble import Experiment
@@ -143,8 +144,8 @@ def _text(plan: dict[str, Any]) -> str:
             f"  space     {sizes[0]} structures x {sizes[1]} operator settings; "
             f"{space['feasible_share']:.0%} of sampled members may be trained",
             *_cost_text(space),
-            f"  plan      {plan['trials']} trials of {plan['children']} networks"
-            + ("" if plan["table"] else f", {plan['epochs']} epochs"),
+            f"  plan      {counted(plan['trials'], 'trial')} of {counted(plan['children'], 'network')}"
+            + ("" if plan["table"] else f", {counted(plan['epochs'], 'epoch')}"),
             *turns,
             f"  workers   {_workers_text(plan)}",
             *_sharing_text(plan["children_of_devices"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,23 @@ import typer
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import final_summary
+from nasflow_cli.store.files import writing_in_a_run
+from nasflow_cli.store.final_results import WeightsOf
+
+ELSEWHERE = "name another place with --out, or make this one writable"
 
 
 def export_best(
     run: RunArgument = None,
     out: Annotated[Path | None, typer.Option("--out", help="Where to write; RUN/export by default.")] = None,
+    weights: Annotated[
+        WeightsOf | None,
+        typer.Option(
+            "--weights",
+            help="Of the search or of the final training; by default of the final one unless it has fewer epochs.",
+            show_default=False,
+        ),
+    ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -22,7 +35,8 @@ def export_best(
     from nasflow_cli import export  # noqa: PLC0415  (torch)
     from nasflow_cli.store.run_directory import open_run  # noqa: PLC0415
 
-    verified = export.export_best(open_run(run, runs), out, say)
+    with writing_in_a_run(ELSEWHERE) if out is None else nullcontext():
+        verified = export.export_best(open_run(run, runs), out, say, wanted=weights)
     if as_json:
         about = {
             "schema_version": 1,

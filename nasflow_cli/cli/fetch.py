@@ -20,15 +20,14 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch a data set from its official address; the path of the archive is the line on stdout."""
-    from nasflow_cli.fetch import ARCHIVES  # noqa: PLC0415
+    from nasflow_cli.fetch import ARCHIVES, address_of  # noqa: PLC0415
     from nasflow_cli.fetch import fetch as fetch_archive  # noqa: PLC0415
 
     if name not in ARCHIVES:
-        raise ConfigError(
-            f"there is no data set {name!r} to fetch{nearest(name, list(ARCHIVES))}; known: {', '.join(ARCHIVES)}"
-        )
+        near = nearest(name.lower(), list(ARCHIVES))
+        raise ConfigError(f"there is no data set {name!r} to fetch{near}; known: {', '.join(ARCHIVES)}")
     archive = ARCHIVES[name]
-    say(f"fetching {url or archive.url} ({archive.size / 1e6:.0f} MB)")
+    say(f"fetching {address_of(archive, url)} ({archive.size / 1e6:.0f} MB)")
     path = fetch_archive(archive, out, url)
     emit(path)
     say(f"its checksum is right; next: nasflow init --data {path}   (or data: {{source: cifar_binary, path: {path}}})")

@@ -11,13 +11,18 @@ import typer
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import count, duration, final_summary, network, table
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import ConfigError
-from nasflow_cli.core.trial import History, Result, Trial
+from nasflow_cli.core.trial import History, Result, Trial, mean_of, spread_of
 from nasflow_cli.store.final_results import final_trainings
-from nasflow_cli.store.journal import header_of, history_of, read_events
+from nasflow_cli.store.journal import header_of, history_of, no_score, read_events
 from nasflow_cli.store.leaderboard import leaderboard_json, leaderboard_rows
 from nasflow_cli.store.lock import holder
+from nasflow_cli.store.progress import final_progress, progress_of
 from nasflow_cli.store.run_directory import RunDirectory, open_run
+
+MOST_RUNNING = 8
+"""Running trials of which `status` says how far they are; with --json it says so of all."""
 
 
 def _read(run: str | None, runs: Path) -> tuple[RunDirectory, list[dict[str, Any]], History]:
@@ -79,6 +84,7 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
     header = header_of(events, directory.journal)
     measured = [t.proposal.correlation for t in history.trials if t.proposal.correlation is not None]
     state = "running" if writer else "finished" if finished else "stopped"
+    final = None if writer is None else final_progress(directory, writer.work)
     return {
         "schema_version": 1,
         "run": str(directory.root),
@@ -93,6 +99,8 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
             "failed": sum(1 for result in history.results.values() if result.score is None),
             "pending": [trial.number for trial in history.pending()],
         },
+        "running": _running(directory, history) if writer and final is None else [],
+        "final_training": None if final is None else final.to_json(),
         "turn": last.turn if last else None,
         "phase": last.phase if last else None,
         "correlation": measured[-1] if measured else None,
@@ -107,6 +115,14 @@ def _status(directory: RunDirectory, events: list[dict[str, Any]], history: Hist
             **{"mean": best.mean, "spread": best.spread, "seeds": len(best.scores)},
         },
     }
+
+
+def _running(directory: RunDirectory, history: History) -> list[dict[str, Any]]:
+    """How far the trials without a result are, by what their workers wrote; `epoch` is null before their first."""
+    far = [(trial, progress_of(trial.number, directory.trial(trial.number))) for trial in history.pending()]
+    return [
+        {"trial": trial.number, "epoch": each.epoch, "budget": trial.budget, "epochs": each.paid} for trial, each in far
+    ]
 
 
 def _planned(directory: RunDirectory) -> int | None:
@@ -138,32 +154,63 @@ def _data_lines(data: dict[str, Any] | None) -> list[str]:
 
 
 def _status_text(facts: dict[str, Any]) -> str:
-    trials, best = facts["trials"], facts["best"]
-    state = facts["state"] + (f" ({facts['writer'] or facts['reason']})" if facts["writer"] or facts["reason"] else "")
+    trials, final, running = facts["trials"], facts["final_training"], facts["running"]
+    is_searching = facts["state"] == "running" and final is None
+    state = "final training" if final else facts["state"]
+    why = f" ({facts['writer'] or facts['reason']})" if facts["writer"] or facts["reason"] else ""
     planned = f" of {trials['planned']}" if trials["planned"] is not None else ""
+    under_way = sum(each["epochs"] for each in running)
     lines = [
         f"run       {facts['run']}",
-        f"state     {state}",
+        f"state     {state}{why}",
         *_data_lines(facts["data"]),
+        *([] if final is None else [f"training  {_final_text(final)}"]),
         f"trials    {trials['scored'] + trials['failed']}{planned} ended, {trials['failed']} failed, "
-        f"{len(trials['pending'])} {'running' if facts['state'] == 'running' else 'unfinished'}",
-        f"paid      {facts['epochs']} epochs ({facts['epochs_from_scratch']} if each rung began anew), "
-        f"{duration(facts['worker_seconds'])} of workers",
+        f"{len(trials['pending'])} {'running' if is_searching else 'unfinished'}",
+        *([f"running   {_running_text(running)}"] if running else []),
+        f"paid      {counted(facts['epochs'], 'epoch')} ({facts['epochs_from_scratch']} if each rung began anew), "
+        f"{duration(facts['worker_seconds'])} of workers"
+        + (f"; {under_way} more by what is running" if under_way else ""),
+        *_turn_lines(facts, is_searching),
     ]
-    if facts["turn"] is not None:
-        tau = facts["correlation"]
-        said = "not measured yet" if tau is None else f"{tau:.2f}"
-        doing = "confirming the best" if facts["phase"] == "confirm" else f"searching {facts['phase']}"
-        lines.append(f"turn      {facts['turn'] + 1}, {doing}; predictor's rank correlation {said}")
+    best = facts["best"]
     if best:
         spread = "" if best["spread"] is None else f" +- {best['spread']:.4f} over {best['seeds']} seeds"
         lines.append(
-            f"best      {best['mean']:.4f}{spread} after {best['budget']} epochs: trial {best['trial']}, "
+            f"best      {best['mean']:.4f}{spread} after {counted(best['budget'], 'epoch')}: trial {best['trial']}, "
             f"{network(best['structure'], best['operators'])}"
         )
     if facts["state"] == "stopped":
         lines.append(f"go on     nasflow resume {facts['run']}")
     return "\n".join(lines)
+
+
+def _turn_lines(facts: dict[str, Any], is_searching: bool) -> list[str]:
+    if facts["turn"] is None:
+        return []
+    tau = facts["correlation"]
+    said = "not measured yet" if tau is None else f"{tau:.2f}"
+    if facts["phase"] == "confirm":
+        doing = "confirming the best" if is_searching else "confirmed the best"
+    else:
+        doing = f"{'searching' if is_searching else 'searched'} {facts['phase']}"
+    return [f"turn      {facts['turn'] + 1}, {doing}; predictor's rank correlation {said}"]
+
+
+def _running_text(running: list[dict[str, Any]]) -> str:
+    shown = [f"trial {each['trial']} {_far(each['epoch'], each['budget'])}" for each in running[:MOST_RUNNING]]
+    more = [f"{len(running) - MOST_RUNNING} more"] if len(running) > MOST_RUNNING else []
+    return ", ".join([*shown, *more])
+
+
+def _final_text(final: dict[str, Any]) -> str:
+    seeds = [f"seed {each['number']} {_far(each['epoch'], final['epochs'])}" for each in final["unfinished"]]
+    finished = [f"finished: {', '.join(map(str, final['finished']))}"] if final["finished"] else []
+    return f"trial {final['trial']} from scratch: " + "; ".join([", ".join(seeds) or "starting", *finished])
+
+
+def _far(epoch: int | None, budget: int) -> str:
+    return f"in its first epoch (of {budget})" if epoch is None else f"after epoch {epoch} of {budget}"
 
 
 def show(
@@ -178,17 +225,44 @@ def show(
     if number is None:
         best = history.best()
         if best is None:
-            raise ConfigError(f"{directory.root} has no scored trial to show; name one with --trial")
+            raise no_score(directory)
         number = best[0].number
     if number >= len(history.trials):
         raise ConfigError(f"{directory.root} has no trial {number} (there are {len(history.trials)}, from 0)")
     shown, result = history.trials[number], history.results.get(number)
     final = [training for training in final_trainings(directory) if training.key == shown.key]
+    seeds = sorted(
+        (trial.number, each.score)
+        for trial, each in history.scored()
+        if (trial.key, trial.budget) == (shown.key, shown.budget) and each.score is not None
+    )
     if as_json:
         final_json = [training.to_json() for training in final]
-        emit({"schema_version": 1, **_trial_json(shown, result), "final": final_json})
+        emit({"schema_version": 1, **_trial_json(shown, result), **_seeds_json(seeds), "final": final_json})
     else:
-        emit("\n".join([*_show_lines(directory, shown, result), *map(final_summary, final)]))
+        lines = _show_lines(directory, shown, result)
+        emit("\n".join([*lines, *_seeds_lines(seeds, shown.budget), *map(final_summary, final)]))
+
+
+def _seeds_json(seeds: list[tuple[int, float]]) -> dict[str, Any]:
+    """What all trials of a network at one budget say together; `seeds` are their numbers and scores."""
+    scores = [score for _, score in seeds]
+    return {
+        "mean": mean_of(scores) if scores else None,
+        "spread": spread_of(scores) if scores else None,
+        "seeds": [{"trial": number, "score": score} for number, score in seeds],
+    }
+
+
+def _seeds_lines(seeds: list[tuple[int, float]], budget: int) -> list[str]:
+    if len(seeds) < 2:
+        return []
+    scores = [score for _, score in seeds]
+    each = ", ".join(f"trial {number} {score:.4f}" for number, score in seeds)
+    return [
+        f"network   score {mean_of(scores):.4f} +- {spread_of(scores):.4f}, mean of {len(seeds)} seeds "
+        f"at epoch {budget}: {each}"
+    ]
 
 
 def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) -> list[str]:
@@ -208,7 +282,7 @@ def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) ->
         chosen = "chosen by the predictor" if proposal.filtered else f"not chosen by the predictor ({proposal.why})"
         lines.append(
             f"from      {proposal.source}{among}, {chosen}; rank correlation {tau}, "
-            f"fitted on {proposal.fitted_on} results"
+            f"fitted on {counted(proposal.fitted_on, 'result')}"
         )
         if proposal.predicted is not None:
             lines.append(f"expected  {proposal.predicted:.4f}")
@@ -217,7 +291,8 @@ def _show_lines(directory: RunDirectory, trial: Trial, result: Result | None) ->
     elif result.score is None:
         lines.append(f"result    failed ({result.error_kind}): {result.error}")
     else:
-        lines.append(f"result    score {result.score:.4f}, {result.epochs} epochs in {duration(result.seconds)}")
+        paid = f"{counted(result.epochs, 'epoch')} in {duration(result.seconds)}"
+        lines.append(f"result    score {result.score:.4f}, {paid}")
         lines.extend(f"            {name} {value:g}" for name, value in sorted(result.metrics.items()))
         lines.extend(f"note      {note}" for note in result.notes)
     for half in ("structure", "operators"):

@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import typer
 
@@ -41,14 +41,57 @@ def open_streams() -> None:
 def emit(data: str | os.PathLike[str] | dict[str, Any]) -> None:
     """Write data: a text, a path, or one JSON document. Raises MissingError when it cannot be kept (a full disk)."""
     text = json.dumps(data, indent=2) if isinstance(data, dict) else os.fspath(data)
-    try:
+    with _as_data(sys.stdout):
         typer.echo(text)
         sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def data_stream() -> Iterator[None]:
+    """Hold what others write to stdout inside this block, as Typer does its help, to the rules of `emit`."""
+    before = sys.stdout
+    sys.stdout = cast("TextIO", _DataStream(before))
+    try:
+        yield
+        sys.stdout.flush()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    finally:
+        sys.stdout = before
+
+
+class _DataStream:
+    """A stream whose writes end as those of `emit` do; in all else it is the one behind it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if text == "":  # whoever tries so whether this is a stream of text passes over what is raised
+            return 0
+        with _as_data(self._stream):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _as_data(self._stream):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def _as_data(stream: TextIO) -> Iterator[None]:
+    """Let a reader leave; raise MissingError where what is written inside this block cannot be kept."""
+    try:
+        yield
     except BrokenPipeError:
-        _silence(sys.stdout)
+        _silence(stream)
     except OSError as error:
-        is_terminal = stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
-        _silence(sys.stdout)
+        is_terminal = stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+        _silence(stream)
         if is_terminal and error.errno == errno.EIO:  # it was closed
             return
         raise MissingError(f"cannot write to standard output: {error.strerror or error}") from error

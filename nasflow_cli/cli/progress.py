@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nasflow_cli.cli.output import say, to_a_person
 from nasflow_cli.cli.text import count, duration, network
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.trial import History, Result, Trial
 
 
@@ -103,7 +104,7 @@ class PlainProgress:
 
     def stopping(self, why: str, running: int) -> None:
         """Say why, and how many are waited for."""
-        self.note(f"stopping: {why}; waiting for {running} running trial{'s' if running != 1 else ''} to checkpoint")
+        self.note(f"stopping: {why}; waiting for {counted(running, 'running trial')} to checkpoint")
 
     def note(self, line: str) -> None:
         """Print it."""
@@ -138,9 +139,9 @@ class LiveProgress:
         """Move it to the table."""
         self._running.pop(trial.number, None)
         best = history.leader()
-        top = (
-            f"best {best.mean:.4f} (trial {best.trial.number}, {best.trial.budget} epochs)" if best else "no score yet"
-        )
+        top = "no score yet"
+        if best:
+            top = f"best {best.mean:.4f} (trial {best.trial.number}, {counted(best.trial.budget, 'epoch')})"
         failed = sum(1 for each in history.results.values() if each.score is None)
         self._head = f"{len(history.results)}/{self.num_planned} trials, turn {trial.turn + 1}, {top}" + (
             f", {failed} failed" if failed else ""

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nasflow_cli.cli.leaving import cut_off
 from nasflow_cli.cli.options import RunArgument, RunsOption, SetOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.signals import heeded
 from nasflow_cli.cli.text import standing
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import ConfigError, NoValidTrialError
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
         say(f"{directory.root} is finished; nothing is left to do")
         emit(directory.root)
         return
-    say(f"resuming {directory.root}")
+    say(f"reading {directory.root}")
     _run(assemble.load(directory.resolved_config, overrides or []), directory, lambda _: directory)
 
 
@@ -60,7 +62,7 @@ def _run(
 ) -> None:
     from nasflow_cli import assemble  # noqa: PLC0415
     from nasflow_cli.cli.progress import progress  # noqa: PLC0415
-    from nasflow_cli.optim.plan import num_planned  # noqa: PLC0415
+    from nasflow_cli.optim.plan import num_planned, num_searched  # noqa: PLC0415
     from nasflow_cli.search import Stop  # noqa: PLC0415
     from nasflow_cli.store.journal import recorded_data  # noqa: PLC0415
 
@@ -70,6 +72,7 @@ def _run(
     run = directory_for(experiment)
     stop = Stop()
     with (
+        cut_off(f"nasflow resume {run.root}", run.root),
         progress(num_planned(config.search)) as shown,
         assemble.open_search(experiment, run, shown, stop) as live,
         heeded(stop),
@@ -79,18 +82,25 @@ def _run(
         num_workers = len(names) or live.executor.slots
         where = f": {', '.join(names)}" if names else f" on the Ray cluster {config.executor.cluster}"
         shown.note(f"run directory: {run.root}")
-        shown.note(f"{num_workers} worker{'s' if num_workers != 1 else ''}{where}")
+        planned = num_searched(config.search)
+        if planned < config.search.trials:
+            shown.note(
+                f"the plan takes {planned} of the {config.search.trials} trials of search.trials: a bracket is begun "
+                "only if it fits whole (`nasflow check` shows the plan)"
+            )
+        shown.note(f"{counted(num_workers, 'worker')}{where}")
         if experiment.data is not None and experiment.data.record.revision is not None:
             shown.note(f"data: {config.data_section.path} at commit {experiment.data.record.revision}")
         for note in experiment.notes:
             shown.note(f"note: {note}")
         if told:
-            shown.note(f"going on after {told} finished trials")
+            shown.note(f"going on after {counted(told, 'finished trial')}")
         ending = live.work()
         history = live.history
     best = history.leader()
     if best is not None:
-        say(f"best: trial {best.trial.number}, {standing(best)} after {best.trial.budget} epochs, key {best.trial.key}")
+        after = f"after {counted(best.trial.budget, 'epoch')}"
+        say(f"best: trial {best.trial.number}, {standing(best)} {after}, key {best.trial.key}")
     emit(run.root)
     if not ending.finished:
         say(f"stopped early: {ending.reason}; go on with: nasflow resume {run.root}")

@@ -11,6 +11,7 @@ import typer
 from nasflow_cli.cli.options import JsonOption, SetOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.text import count
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _text(experiment: ExperimentConfig, found: Survey, given: tuple[tuple[int, .
     lines = [
         f"{experiment.name}: a space for {shape} inputs and {given[1]} classes",
         *(
-            f"  {half:<12}{_settings(size)} settings of {number} parameter{'s' * (number != 1)}"
+            f"  {half:<12}{_settings(size)} settings of {counted(number, 'parameter')}"
             for half, size, number in zip(("structure", "operators"), found.sizes, found.parameters, strict=True)
         ),
         f"  {'members':<12}{_members(found)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.trial import Standing
 from nasflow_cli.store.final_results import FinalTraining
 
@@ -35,7 +36,7 @@ def count(number: int | float | None) -> str:
 def input_shape(shape: Sequence[int]) -> str:
     """What a network takes: 1x8x8 (channels x height x width), or vectors of 13 features."""
     if len(shape) == 1:
-        return f"vectors of {shape[0]} feature{'' if shape[0] == 1 else 's'}"
+        return f"vectors of {counted(shape[0], 'feature')}"
     return f"{'x'.join(map(str, shape))} (channels x height x width)"
 
 
@@ -73,8 +74,8 @@ def final_summary(training: FinalTraining) -> str:
     spread = "" if training.spread is None else f" +- {training.spread:.4f}"
     return (
         f"final training of trial {training.trial}: test accuracy {training.mean:.4f}{spread}, "
-        f"{f'mean of {num} seeds' if num > 1 else '1 seed'}, {training.epochs} epochs on "
-        f"{training.results[0].num_train} examples, validation included"
+        f"{f'mean of {num} seeds' if num > 1 else '1 seed'}, {counted(training.epochs, 'epoch')} on "
+        f"{counted(training.results[0].num_train, 'example')}, validation included"
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nasflow_cli.cli.leaving import cut_off
 from nasflow_cli.cli.options import JsonOption, RunArgument, RunsOption
 from nasflow_cli.cli.output import emit, say
 from nasflow_cli.cli.signals import heeded
@@ -40,18 +41,16 @@ def train(  # noqa: PLR0913, PLR0917 - one argument an option
 
     directory = open_run(run, runs)
     plan = final.plan(directory, trial, epochs, seeds)
-    say(
-        f"training trial {plan.trial.number} (key {plan.trial.key}) from scratch: {plan.epochs} epochs on "
-        f"{plan.num_train} examples, validation included; {seeds} seed{'s' if seeds != 1 else ''}"
-    )
-    if plan.config.data_section.hub.revision is not None:
-        say(f"data: {plan.config.data_section.path} at commit {plan.config.data_section.hub.revision}")
     stop, began = Stop(), time.monotonic()
 
     def out_of_time() -> bool:
         return time_limit is not None and time.monotonic() - began >= time_limit
 
-    with final.open_training(directory, plan, say, stop, out_of_time) as training, heeded(stop):
+    with (
+        cut_off(_again(directory, plan)),
+        final.open_training(directory, plan, say, stop, out_of_time) as training,
+        heeded(stop),
+    ):
         trained = training.work()
     if trained.training is None and trained.finished:
         raise NoValidTrialError(_all_failed(directory, trained))

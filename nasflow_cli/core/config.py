@@ -28,6 +28,12 @@ from nasflow_cli.core.registry import DATASETS, EVALUATORS
 from nasflow_cli.core.search_config import SearchConfig
 from nasflow_cli.core.space_config import Section, SpaceConfig
 
+MAY_CHANGE = (
+    *("name", "runs", "executor", "search.trials", "search.time_limit_s", "search.confirm"),
+    *("training.checkpoint_every_s", "data.path", "data.test_path", "evaluator.path"),
+)
+"""Settings that a run may go on with as others than before: where and how trials run, and how many."""
+
 
 def _data_where_needed(data: DataConfig | None, info: ValidationInfo) -> DataConfig | None:
     if "evaluator" not in info.data:
@@ -134,17 +140,21 @@ class ExperimentConfig(Section):
 
     def identity(self) -> str:
         """Hash of all that decides which trials are proposed and how they score; where and how they run is left out."""
-        value = self.model_dump(mode="json", exclude={"name", "runs", "executor"})
-        for section in (value["data"], value["evaluator"]):
-            for moved in ("path", "test_path"):
-                if isinstance(section, dict):
-                    section.pop(moved, None)
-        for operational in ("trials", "time_limit_s", "confirm"):
-            value["search"].pop(operational)
-        value["training"].pop("checkpoint_every_s")
-        _forget_unused(value)
         # The order of the cells counts: parameters are declared, and so drawn, in it.
-        return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.identifying()).encode()).hexdigest()
+
+    def identifying(self) -> dict[str, Any]:
+        """What `identity` is the hash of."""
+        value = self.model_dump(mode="json")
+        for setting in MAY_CHANGE:
+            section: Any = value
+            *above, name = setting.split(".")
+            for step in above:
+                section = section[step]
+            if isinstance(section, dict):
+                section.pop(name, None)
+        _forget_unused(value)
+        return value
 
     @property
     def evaluator_name(self) -> str:

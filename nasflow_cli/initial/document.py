@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nasflow_cli.core.counted import counted
 from nasflow_cli.initial.findings import Findings
 from nasflow_cli.initial.fit import CORE_FLOPS, PARAMS_AN_EXAMPLE, Fit, Layout, Machine
 from nasflow_cli.initial.words import number, quoted, remark, said, setting, shown
@@ -253,7 +254,7 @@ def _effort(chosen: Fit, machine: Machine) -> str:
             f"All trainings together take about {chosen.total_flops:.1e} floating-point operations; how long that is "
             "depends on the GPU, and the first trials tell."
         )
-    cores = f"{machine.workers} core{'s' * (machine.workers != 1)}"
+    cores = f"{counted(machine.workers, 'core')}"
     return (
         f"About {_duration(chosen.seconds)} on {cores}, if a core trains at {CORE_FLOPS / 1e9:.0f} GFLOP/s: all "
         f"trainings together take {chosen.total_flops:.1e} floating-point operations."

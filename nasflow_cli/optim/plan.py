@@ -115,7 +115,12 @@ def planned_repeats(config: SearchConfig) -> RepeatPlan:
     return RepeatPlan(networks=networks, repeats=config.confirm.repeats, budget=config.budget.max)
 
 
+def num_searched(config: SearchConfig) -> int:
+    """Trials of all brackets, at most `search.trials`; the repeats that follow are left out."""
+    brackets = planned_brackets(config.budget, config.turn_brackets, config.trials)
+    return sum(plan.num_trials for _, plan in brackets)
+
+
 def num_planned(config: SearchConfig) -> int:
     """Trainings of the whole search: of all brackets, and of the repeats that follow."""
-    brackets = planned_brackets(config.budget, config.turn_brackets, config.trials)
-    return sum(plan.num_trials for _, plan in brackets) + planned_repeats(config).num_trials
+    return num_searched(config) + planned_repeats(config).num_trials

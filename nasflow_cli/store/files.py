@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -21,20 +22,50 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FILE_MODE = 0o664
 """What the umask is taken from. Nobody but the owner and the group may write, whatever the umask."""
 
+COPY_RUN = "make it writable, or copy the run directory to a place that you may write to and name the copy"
+"""What to do where a run cannot be written to; it may be moved, and goes on in the new place."""
+
 _NO_DIRECTORY_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
 """What file systems that cannot fsync a directory (some network mounts) answer; they promise nothing more."""
 
 
 class NoRoomError(RunDirectoryError):
-    """The disk, a quota or a file-size limit is full."""
+    """The disk, a quota or a file-size limit is full. `fact` is the message without what to do about it."""
 
     error_kind: ErrorKind = "disk"
+
+    def __init__(self, fact: str, advice: str = "") -> None:
+        super().__init__(f"{fact}; {advice}" if advice else fact)
+        self.fact = fact
 
 
 class UnwritableError(ConfigError):
-    """A place that this process may not write to."""
+    """A place that this process may not write to. `fact` is the message without what to do about it."""
 
     error_kind: ErrorKind = "disk"
+
+    def __init__(self, fact: str, advice: str) -> None:
+        super().__init__(f"{fact}; {advice}")
+        self.fact = fact
+
+
+class UnwritableRunError(RunDirectoryError):
+    """The same of a run that is there: no place was chosen wrongly, and another one does not help."""
+
+    error_kind: ErrorKind = "disk"
+
+    def __init__(self, fact: str, advice: str = COPY_RUN) -> None:
+        super().__init__(f"{fact}; {advice}")
+        self.fact = fact
+
+
+@contextlib.contextmanager
+def writing_in_a_run(advice: str = COPY_RUN) -> Iterator[None]:
+    """What cannot be written inside this block is a fault of a run directory, and not of a place that was named."""
+    try:
+        yield
+    except UnwritableError as error:
+        raise UnwritableRunError(error.fact, advice) from error
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -116,7 +147,8 @@ def cannot_write(path: Path, error: OSError) -> NasflowError:
     reason = error.strerror or str(error)
     if error.errno in NO_ROOM:
         return NoRoomError(
-            f"cannot write {path}: the disk is full ({reason}); nothing that was written before is lost: "
-            "make room, then `nasflow resume` goes on"
+            f"cannot write {path}: the disk is full ({reason})",
+            "nothing that was written before is lost: make room, then run the command again "
+            "(`nasflow resume` goes on with a search)",
         )
-    return UnwritableError(f"cannot write {path}: {reason}; choose a place that you may write to, or mend this one")
+    return UnwritableError(f"cannot write {path}: {reason}", "choose a place that you may write to, or mend this one")

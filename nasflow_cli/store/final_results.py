@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from enum import Enum
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.run_directory import RunDirectory
 
 SCHEMA_VERSION = 1
+
+
+class WeightsOf(str, Enum):
+    """Whose weights of a network are handed over."""
+
+    SEARCH = "search"
+    FINAL = "final"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,10 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from nasflow_cli.core.data_record import DataRecord
-from nasflow_cli.core.errors import RunDirectoryError
+from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError, RunDirectoryError
 from nasflow_cli.core.trial import History, Result, Trial
 from nasflow_cli.store.files import FILE_MODE, NO_ROOM, cannot_write, sync_directory
+from nasflow_cli.store.run_directory import RunDirectory
 
 SCHEMA_VERSION = 1
 """The version of the journal that this nasflow writes. It reads this one and every one before."""
@@ -216,6 +217,21 @@ def history_of(events: Iterable[Mapping[str, Any]], path: Path) -> History:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _bad_line(path, number, _reason(error)) from error
     return history
+
+
+def no_score(run: RunDirectory) -> NasflowError:
+    """What to raise where the best trial of a run is asked for and none has a score.
+
+    It tells a search that is over (NoValidTrialError) from one that may still come to a score (ConfigError). Raises
+    RunDirectoryError for a damaged journal.
+    """
+    last = read_events(run.journal)[-1:]
+    if last and last[0]["event"] == "finished":
+        return NoValidTrialError(
+            f"{run.root} finished without one valid trial: none has a score; "
+            f"`nasflow show {run.root} --trial 0` says why of one"
+        )
+    return ConfigError(f"{run.root}: no trial has a score yet; `nasflow resume {run.root}` goes on with the search")
 
 
 def _fold(history: History, event: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """One writer per run directory, also after `kill -9`: the kernel holds the lock and drops it with its holder.
 
+What cannot be written while it is held is in the run directory, and raises RunDirectoryError.
+
 The file is kept; what it says is only for people and for readers, who never lock or change anything. Refuses a second
 writer at once instead of waiting. A child forked without exec keeps a killed holder's lock: start children by spawn.
 """
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nasflow_cli.core.errors import RunDirectoryError
-from nasflow_cli.store.files import FILE_MODE, cannot_write
+from nasflow_cli.store.files import FILE_MODE, UnwritableError, UnwritableRunError, cannot_write, writing_in_a_run
 
 _YEAR_10000 = 253_402_300_800.0
 _HELD = frozenset({errno.EAGAIN, errno.EACCES})
@@ -27,11 +29,15 @@ _HELD = frozenset({errno.EAGAIN, errno.EACCES})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockHolder:
-    """The process that writes to a run directory, since when (seconds since 1970, UTC)."""
+    """The process that writes to a run directory, since when (seconds since 1970, UTC).
+
+    `work` says on what (`progress.final_work`); None for a search.
+    """
 
     host: str
     pid: int
     started: float
+    work: str | None = None
 
     def __str__(self) -> str:
         since = datetime.fromtimestamp(self.started, timezone.utc)
@@ -41,13 +47,18 @@ class LockHolder:
 class RunLock:
     """Held inside a `with` block. Not for reuse by two threads."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time, work: str | None = None) -> None:
         self.path = path
+        self.work = work
         self._clock = clock
         self._descriptor: int | None = None
 
     def __enter__(self) -> RunLock:
-        """Take the lock. Raises RunDirectoryError when another holds it, ConfigError when the file is unwritable."""
+        """Take the lock. Raises RunDirectoryError when another holds it or the file is unwritable."""
+        with writing_in_a_run():
+            return self._taken()
+
+    def _taken(self) -> RunLock:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
@@ -57,11 +68,15 @@ class RunLock:
         except OSError as error:
             os.close(descriptor)
             raise _cannot_lock(self.path, error) from error
-        me = LockHolder(host=socket.gethostname(), pid=os.getpid(), started=self._clock())
+        me = LockHolder(host=socket.gethostname(), pid=os.getpid(), started=self._clock(), work=self.work)
         try:
             # In place: a new file under this name would be a second lock beside the first.
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(asdict(me)).encode() + b"\n", 0)
+            os.pwrite(
+                descriptor,
+                json.dumps({name: value for name, value in asdict(me).items() if value is not None}).encode() + b"\n",
+                0,
+            )
         except OSError as error:
             os.close(descriptor)
             raise cannot_write(self.path, error) from error
@@ -79,6 +94,8 @@ class RunLock:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             finally:
                 os.close(descriptor)
+        if isinstance(error, UnwritableError):
+            raise UnwritableRunError(error.fact) from error
 
 
 def holder(path: Path) -> LockHolder | None:
@@ -97,13 +114,13 @@ def _named_in(path: Path) -> LockHolder | None:
     """Who the file names. None when it is missing, empty (released) or caught half-written."""
     try:
         value = json.loads(path.read_bytes().decode("utf-8"))
-        host, pid, started = value["host"], value["pid"], float(value["started"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        host, pid, started, work = value["host"], value["pid"], float(value["started"]), value.get("work")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     # A pid below 1 would ask about process groups; a time past the year 9999 could not be shown.
     if not isinstance(host, str) or not isinstance(pid, int) or pid < 1 or not 0 <= started < _YEAR_10000:
         return None
-    return LockHolder(host=host, pid=pid, started=started)
+    return LockHolder(host=host, pid=pid, started=started, work=work if isinstance(work, str) else None)
 
 
 def _is_alive(pid: int) -> bool:

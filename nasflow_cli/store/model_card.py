@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nasflow_cli.core.counted import counted
+
 SCHEMA_VERSION = 1
 
 _CARD = """\
@@ -58,7 +60,7 @@ def readable(card: Mapping[str, Any]) -> str:
         name=card["name"],
         found=(
             f"Trial {found['trial']} of the search, key `{card['key']}`; its score was {found['score']:.4f} after "
-            f"{found['budget_epochs']} epochs{_confirmed(found)}."
+            f"{counted(found['budget_epochs'], 'epoch')}{_confirmed(found)}."
         ),
         validation=_accuracy(card, "validation"),
         test=_accuracy(card, "test"),
@@ -123,8 +125,8 @@ def _final(card: Mapping[str, Any]) -> str:
         return ""
     text = (
         f"In a final training, from scratch on {final['num_train']:,} {_examples(card)} (training and validation data) "
-        f"for {final['epochs']} epochs. The weights are of seed {final['weights_of_seed']}, the first: none is chosen "
-        "by its test accuracy."
+        f"for {counted(final['epochs'], 'epoch')}. The weights are of seed {final['weights_of_seed']}, the first: none "
+        "is chosen by its test accuracy."
     )
     if final["num_seeds"] > 1:
         text += (

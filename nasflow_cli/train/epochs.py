@@ -16,9 +16,11 @@ from typing import TypeVar
 
 import torch
 
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.data_config import AugmentConfig
 from nasflow_cli.core.interrupt import Interrupted
 from nasflow_cli.store.files import make_directory, open_lines, write_whole
+from nasflow_cli.store.progress import recorded_epochs
 from nasflow_cli.store.run_directory import TrialDirectory
 from nasflow_cli.train.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from nasflow_cli.train.feed import Feed
@@ -54,7 +56,7 @@ def go_on(trainer: Trainer, training: Training, places: Sequence[tuple[str, Tria
             if files.checkpoint.exists() or files != training.files:
                 lost.append(f"cannot go on from {name}: {error}")
         else:
-            epochs, source = checkpoint.epoch, f"going on from {name} after {checkpoint.epoch} epochs"
+            epochs, source = checkpoint.epoch, f"going on from {name} after {counted(checkpoint.epoch, 'epoch')}"
             break
     if lost:
         notes.append(f"{'; '.join(lost)}; {source}")
@@ -101,7 +103,7 @@ def train_epochs(
     """
     files = training.files
     make_directory(files.root)
-    _keep_first(files.metrics, start)
+    _keep_first(files, start)
     saved = time.monotonic()
     with open_lines(files.metrics) as metrics:
         for number in range(start, training.schedule.budget):
@@ -121,11 +123,6 @@ def train_epochs(
                 raise Interrupted(f"stopped after epoch {number + 1}")
 
 
-def recorded_epochs(files: TrialDirectory) -> list[dict[str, float]]:
-    """The whole lines of a training's metrics, one an epoch that it has paid for."""
-    return _lines(files.metrics)
-
-
 def _save(trainer: Trainer, training: Training, epoch: int, path: Path) -> None:
     checkpoint = Checkpoint(
         key=training.key,
@@ -137,27 +134,11 @@ def _save(trainer: Trainer, training: Training, epoch: int, path: Path) -> None:
     save_checkpoint(path, checkpoint)
 
 
-def _keep_first(path: Path, epochs: int) -> None:
+def _keep_first(files: TrialDirectory, epochs: int) -> None:
     """Cut the lines of epochs that are about to be trained again, and a torn last one."""
-    if path.exists():
-        kept = [json.dumps(line) + "\n" for line in _lines(path) if line["epoch"] <= epochs]
-        write_whole(path, "".join(kept))
-
-
-def _lines(path: Path) -> list[dict[str, float]]:
-    """The whole lines of a training's metrics. They are not synced: what a power cut left of them may be anything."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    return [line for line in map(_line, lines) if line is not None]
-
-
-def _line(text: str) -> dict[str, float] | None:
-    try:
-        line = json.loads(text)
-        return {"epoch": int(line["epoch"]), "train_loss": float(line["train_loss"]), "seconds": float(line["seconds"])}
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+    if files.metrics.exists():
+        kept = [json.dumps(line) + "\n" for line in recorded_epochs(files) if line["epoch"] <= epochs]
+        write_whole(files.metrics, "".join(kept))
 
 
 def log(line: str) -> None:

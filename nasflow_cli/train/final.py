@@ -19,8 +19,9 @@ from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.nets.builder import build
 from nasflow_cli.nets.cost import cost
 from nasflow_cli.nets.operations import operation_facts
+from nasflow_cli.store.progress import recorded_epochs
 from nasflow_cli.store.run_directory import RunDirectory
-from nasflow_cli.train.epochs import Training, go_on, in_parts, log, recorded_epochs, train_epochs
+from nasflow_cli.train.epochs import Training, go_on, in_parts, log, train_epochs
 from nasflow_cli.train.schedule import Schedule
 from nasflow_cli.train.trainer import Trainer
 from nasflow_cli.train.worker import opened

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import ConfigError, NasflowError
+from nasflow_cli.core.counted import counted
+from nasflow_cli.core.errors import ConfigError, NasflowError, RunDirectoryError
 from nasflow_cli.core.registry import EVALUATORS
 from nasflow_cli.core.trial import Trial
-from nasflow_cli.store.final_results import FinalTraining, final_trainings, longest_of
+from nasflow_cli.store.final_results import FinalTraining, WeightsOf, final_trainings, longest_of
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.checkpoint import CheckpointError, load_checkpoint
 from nasflow_cli.train.protocol import Assignment, Evaluator
@@ -26,15 +27,27 @@ Weights = dict[str, Tensor]
 
 
 def final_weights(
-    run: RunDirectory, trial: Trial, tell: Callable[[str], None]
+    run: RunDirectory, trial: Trial, tell: Callable[[str], None], wanted: WeightsOf | None = None
 ) -> tuple[FinalTraining | None, Weights | None]:
-    """The final training of a trial's network and the weights of its first seed; (None, None) without one.
+    """The final training of a trial's network and the weights of its first seed; (None, None): take the search's.
 
-    The longest final training counts, and of it the first seed that has a result, whatever their test scores are.
-    Raises RunDirectoryError when a result is damaged; of a checkpoint that is lost `tell` hears.
+    The longest final training counts, and of it the first seed that has a result, whatever their test scores are. One
+    that is shorter than the search's own training counts only if it is `wanted`; `tell` hears so, and of a checkpoint
+    that is lost. Raises RunDirectoryError when a result is damaged or a checkpoint that is wanted is lost, ConfigError
+    when there is no final training and one is wanted.
     """
-    training = longest_of(final_trainings(run), trial.key)
+    training = None if wanted is WeightsOf.SEARCH else longest_of(final_trainings(run), trial.key)
     if training is None:
+        if wanted is WeightsOf.FINAL:
+            raise ConfigError(
+                f"{run.root}: the network of trial {trial.number} has no final training; `nasflow train` makes one"
+            )
+        return None, None
+    if wanted is None and training.epochs < trial.budget:
+        tell(
+            f"the weights are those of the search, after {counted(trial.budget, 'epoch')}: the longest final training "
+            f"has only {training.epochs} (--weights final takes it all the same)"
+        )
         return None, None
     first = training.results[0]
     path = run.final_training(training.trial, training.epochs, first.number).checkpoint
@@ -45,11 +58,12 @@ def final_weights(
     else:
         if checkpoint.epoch == training.epochs:
             return training, scored_weights(checkpoint.tensors)
-        why = f"it has {checkpoint.epoch} of {training.epochs} epochs"
-    tell(
-        f"the final training of trial {training.trial} has no weights ({why}): those of the search are taken; delete "
-        f"{path.with_name('result.json')} and train again to have them"
-    )
+        why = f"it has {checkpoint.epoch} of {counted(training.epochs, 'epoch')}"
+    lost = f"the final training of trial {training.trial} has no weights ({why})"
+    mend = f"delete {path.with_name('result.json')} and train again to have them"
+    if wanted is WeightsOf.FINAL:
+        raise RunDirectoryError(f"{lost}; {mend}")
+    tell(f"{lost}: those of the search are taken; {mend}")
     return None, None
 
 
@@ -67,7 +81,7 @@ def searched_weights(
     else:
         if checkpoint.epoch == trial.budget:
             return scored_weights(checkpoint.tensors)
-        why = f"it has {checkpoint.epoch} of {trial.budget} epochs"
+        why = f"it has {checkpoint.epoch} of {counted(trial.budget, 'epoch')}"
     if config.evaluator_name != "train":
         raise ConfigError(
             f"{run.root}: trial {trial.number} has no weights ({why}), and the evaluator {config.evaluator_name!r} "

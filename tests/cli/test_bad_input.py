@@ -239,8 +239,35 @@ def test_the_run_directory_of_another_experiment_is_refused(
     code, _, err = nasflow("search", other, "--run-dir", finished[1])
 
     assert code == 2
-    assert "another experiment" in err
+    assert "another experiment: seed is 0 there and 7 here." in err
     assert (finished[1] / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_setting_that_a_run_may_not_go_on_with_is_named_with_both_values_and_those_that_may_change_are_listed(
+    nasflow: Callable[..., tuple[int, str, str]], finished: tuple[Path, Path]
+) -> None:
+    resolved = (finished[1] / "config.resolved.yaml").read_bytes()
+
+    code, out, err = nasflow("resume", finished[1], "--set", "training.learning_rate=0.2", "--set", "search.trials=99")
+
+    assert (code, out) == (2, "")
+    assert "another experiment: training.learning_rate is 0.1 there and 0.2 here." in err
+    assert "only name, runs, executor, search.trials, search.time_limit_s, search.confirm," in err
+    assert "nasflow resume" not in err  # that is what was tried
+    assert (finished[1] / "config.resolved.yaml").read_bytes() == resolved
+
+
+def test_a_run_whose_configuration_was_edited_is_told_so(
+    nasflow: Callable[..., tuple[int, str, str]], finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1], tmp_path / "run")
+    resolved = tmp_path / "run" / "config.resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("learning_rate: 0.1\n", "learning_rate: 0.3\n"))
+
+    code, _, err = nasflow("resume", tmp_path / "run", "--set", "search.trials=99")
+
+    assert code == 2
+    assert f"{resolved} is not what it was begun with: put back what stood there" in err
 
 
 def test_a_locked_run_directory_is_refused_with_its_holder(
@@ -286,6 +313,15 @@ def test_a_trial_that_is_not_there_is_named(
 
     assert code == 2
     assert "no trial 999" in err
+
+
+def test_weights_of_a_final_training_that_was_never_made_are_not_exported(
+    nasflow: Callable[..., tuple[int, str, str]], finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    code, out, err = nasflow("export-best", finished[1], "--out", tmp_path / "out", "--weights", "final")
+
+    assert (code, out) == (2, "")
+    assert "has no final training; `nasflow train` makes one" in err
 
 
 def test_an_unknown_option_is_a_usage_error(nasflow: Callable[..., tuple[int, str, str]]) -> None:

@@ -87,7 +87,37 @@ def test_a_search_whose_trials_all_fail_has_its_own_exit_code(nasflow: Call, tmp
     assert code == 3
     assert out.splitlines()[-1] == str(tmp_path / "run")
     assert "not one trial has a score" in err
-    assert nasflow("export-best", tmp_path / "run")[0] == 3
+    for command in ("export-best", "train", "show"):
+        code, out, err = nasflow(command, tmp_path / "run")
+        assert (code, out, "finished without one valid trial" in err) == (3, "", True)
+
+
+def test_a_search_that_was_stopped_before_its_first_score_is_not_called_finished_without_one(
+    nasflow: Call, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "a.yaml")
+    run = tmp_path / "run"
+    assert nasflow("search", config, "--run-dir", run, "--set", "search.time_limit_s=0.001")[0] == 75
+    lines = (run / "journal.jsonl").read_text().splitlines(keepends=True)
+    (run / "journal.jsonl").write_text("".join(lines[:2]))  # as if it had been killed in its first trial
+
+    for command in ("export-best", "train", "show"):
+        code, out, err = nasflow(command, run)
+        assert (code, out) == (2, "")
+        assert f"no trial has a score yet; `nasflow resume {run}` goes on" in err
+
+
+@pytest.mark.parametrize(("trials", "said"), [(15, True), (16, False)])
+def test_a_search_says_when_its_plan_leaves_trials_unused(
+    nasflow: Call, tmp_path: Path, trials: int, said: bool
+) -> None:
+    config = write_config(tmp_path / "a.yaml", search={"trials": trials, "time_limit_s": 0.001})
+
+    code, _, err = nasflow("search", config, "--run-dir", tmp_path / "run")
+
+    planned = json.loads(nasflow("check", config, "--json")[1])["trials"]
+    assert (code, planned < trials) == (75, said)
+    assert (f"the plan takes {planned} of the {trials} trials of search.trials" in err) is said
 
 
 def test_resuming_a_finished_run_leaves_it_as_it_is(nasflow: Call, finished: tuple[Path, Path]) -> None:

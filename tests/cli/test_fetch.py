@@ -92,7 +92,14 @@ def test_a_damaged_file_in_its_place_is_replaced(server: Server, tmp_path: Path)
     assert fetch(archive_of(server), tmp_path).read_bytes() == server.content
 
 
-@pytest.mark.parametrize(("path", "told"), [("/gone", "404"), ("/cut", "cannot be fetched"), ("dead", "refused")])
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/gone", "127.0.0.1 answered 404 (Not Found);"),
+        ("/cut", "the connection to 127.0.0.1 broke off;"),
+        ("dead", "the host 127.0.0.1 could not be reached, it refused the connection;"),
+    ],
+)
 def test_a_server_that_does_not_give_it_is_told_and_nothing_is_left(
     server: Server, tmp_path: Path, path: str, told: str
 ) -> None:
@@ -139,8 +146,41 @@ def test_an_environment_without_pooch_is_told_what_it_lacks(
     assert "pooch is not installed" in err
 
 
-def test_an_unknown_data_set_is_refused_with_the_near_one(nasflow: Call) -> None:
-    code, _, err = nasflow("fetch", "cifar01")
+def test_without_a_network_it_is_said_in_plain_words_that_the_host_was_not_reached(
+    nasflow: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pooch", reason="pooch is a dependency since `nasflow fetch`; install again to run this")
+
+    def offline(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    monkeypatch.setenv("NO_PROXY", "*")
+
+    code, out, err = nasflow("fetch", "cifar10", "--out", tmp_path / "data")
+
+    assert (code, out) == (4, "")
+    url = ARCHIVES["cifar10"].url
+    assert err.splitlines()[-1] == (
+        f"nasflow: error: {url} cannot be fetched: the host www.cs.toronto.edu could not be reached, since its name "
+        "could not be looked up; see to the connection, name a mirror with --url, or get the file by other means"
+    )
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://host/file", "https://", "http://[half"])
+def test_what_is_no_web_address_is_bad_usage_before_anything_is_fetched(
+    nasflow: Call, tmp_path: Path, url: str
+) -> None:
+    code, out, err = nasflow("fetch", "cifar10", "--out", tmp_path / "data", "--url", url)
+
+    assert (code, out) == (2, "")
+    assert err == f"nasflow: error: --url {url}: an address begins with https:// or http:// and names a host\n"
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("name", ["cifar01", "CIFAR10"])
+def test_an_unknown_data_set_is_refused_with_the_near_one(nasflow: Call, name: str) -> None:
+    code, _, err = nasflow("fetch", name)
 
     assert code == 2
     assert "did you mean 'cifar10'" in err

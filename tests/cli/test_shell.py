@@ -123,6 +123,9 @@ def test_a_second_signal_does_not_wait_for_the_grace_period_nor_change_the_exit_
     )
 
     assert done.code == 143, done.err
+    assert done.out == "run\n"
+    said = (tmp_path / "err.txt").read_text().splitlines()
+    assert said[-1] == "left at once, what is recorded is kept; go on with: nasflow resume run"
 
 
 def test_a_search_whose_terminal_is_closed_winds_down_and_exits_with_its_code(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,10 +50,35 @@ def test_data_that_nobody_wants_to_read_is_no_error(monkeypatch: pytest.MonkeyPa
         emit("runs/b")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+
+
+@needs_full
 def test_data_that_does_not_fit_on_the_disk_is_an_error_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
 
         with pytest.raises(MissingError, match="cannot write to standard output: No space left"):
             emit("runs/a")
+
+
+@needs_full
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["search", "--help"]])
+def test_help_that_cannot_be_written_ends_as_other_output_does(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "nasflow_cli", *arguments]
+    read, gone = os.pipe()
+    os.close(read)
+
+    def ended(stream: int, buffered: str) -> tuple[int, str]:
+        environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+        done = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+        return done.returncode, done.stderr
+
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        no_room = [ended(full.fileno(), buffered) for buffered in ("", "1")]
+    no_reader = ended(gone, "")
+    os.close(gone)
+    closed = subprocess.run(["bash", "-c", '"$@" >&-', "bash", *command], capture_output=True, text=True, check=False)
+
+    assert no_room == [(4, "nasflow: error: cannot write to standard output: No space left on device\n")] * 2
+    assert (no_reader, (closed.returncode, closed.stderr)) == ((0, ""), (0, ""))

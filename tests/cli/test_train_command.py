@@ -30,6 +30,7 @@ from nasflow_cli.execute.inline import InlineExecutor
 from nasflow_cli.execute.protocol import Handler
 from nasflow_cli.nets.builder import build
 from nasflow_cli.search import Stop
+from nasflow_cli.store.files import cannot_write
 from nasflow_cli.store.final_results import final_trainings
 from nasflow_cli.store.journal import history_of, read_events
 from nasflow_cli.store.lock import RunLock
@@ -223,7 +224,7 @@ def test_a_worker_that_is_killed_costs_its_seed_alone_and_the_same_command_goes_
     again = json.loads(out)
     assert (code, again["failed"], again["seeds"][1]) == (0, [], ended["seeds"][0])
     place = searched.final_training(best_of(searched), EPOCHS, 0)
-    assert "going on from its checkpoint after 1 epochs" in place.log.read_text()
+    assert "going on from its checkpoint after 1 epoch\n" in place.log.read_text()
     assert [json.loads(line)["epoch"] for line in place.metrics.read_text().splitlines()] == [1, 2, 3]
     torch.set_num_threads(1)
     whole = FinalTrainer(assemble.load(searched.config, []), RunDirectory(tmp_path / "whole"), torch.device("cpu"))
@@ -279,12 +280,34 @@ def trained_by(handler: Handler, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     return said
 
 
-def test_a_full_disk_stops_it_and_is_no_failure_of_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("raised", "fact"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device"),
+        (
+            cannot_write(Path("run/checkpoint"), OSError(errno.ENOSPC, "No space left on device")),
+            "cannot write run/checkpoint: the disk is full (No space left on device)",
+        ),
+        (
+            cannot_write(Path("run/checkpoint"), OSError(errno.EROFS, "Read-only file system")),
+            "cannot write run/checkpoint: Read-only file system",
+        ),
+    ],
+    ids=["any write", "full", "read-only"],
+)
+def test_a_disk_that_takes_nothing_stops_it_and_is_no_failure_of_a_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, fact: str
+) -> None:
     def full(payload: dict[str, Any], should_stop: Callable[[], bool]) -> dict[str, Any]:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise raised
 
-    with pytest.raises(RunDirectoryError, match=r"no fault of a seed.*`nasflow train` goes on \(seed 0: OSError"):
+    with pytest.raises(RunDirectoryError) as caught:
         trained_by(full, tmp_path, monkeypatch)
+
+    assert str(caught.value) == (
+        f"seed 0: {fact}; no seed is to blame, and what could not be written counts as not yet run: mend this, then "
+        "the same `nasflow train` goes on"
+    )
 
 
 def test_what_was_mended_on_the_way_is_said_and_kept_and_what_a_kill_left_is_removed(
@@ -300,7 +323,10 @@ def test_what_was_mended_on_the_way_is_said_and_kept_and_what_a_kill_left_is_rem
     monkeypatch.setattr(final_module, "make_directory", lambda root: left.write_text("half"))
     said = trained_by(mended, tmp_path, monkeypatch)
 
-    assert said[0] == "seed 0: half batches"
+    assert said[:2] == [
+        "training trial 0 (key a) from scratch: 1 epoch on 1 example, validation included; 1 seed",
+        "seed 0: half batches",
+    ]
     (training,) = final_trainings(RunDirectory(tmp_path / "run"))
     assert training.results[0].notes == ("half batches",)
     assert training.to_json()["seeds"][0]["notes"] == ["half batches"]
@@ -371,6 +397,22 @@ def test_a_signal_while_data_is_decoded_ends_it_at_once_and_leaves_nothing_half(
     assert nasflow("train", searched.root, "--epochs", 1)[0] == 0
 
 
+def test_a_second_signal_ends_it_at_once_and_still_says_the_way_to_go_on(
+    nasflow: Call, searched: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(self: Trainer, number: int, *rest: Any) -> float:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(Trainer, "epoch", signalled)
+    code, out, err = nasflow("train", searched.root, "--epochs", 1)
+
+    assert (code, out) == (130, "")
+    again = f"nasflow train {searched.root} --trial {best_of(searched)} --epochs 1 --seeds 1"
+    assert err.splitlines()[-1] == f"left at once, what is recorded is kept; go on with: {again}"
+
+
 def test_a_time_limit_ends_it_with_75(nasflow: Call, searched: RunDirectory) -> None:
     code, _, err = nasflow("train", searched.root, "--epochs", 1, "--seeds", 2, "--time-limit", 0)
 
@@ -384,6 +426,7 @@ def test_a_run_that_is_written_to_is_left_alone(nasflow: Call, searched: RunDire
 
     assert code == 5
     assert "only one nasflow may write" in err
+    assert "from scratch" not in err  # nothing is said to be trained that is not
     assert not searched.final.exists()
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.config import MAY_CHANGE, ExperimentConfig
+from nasflow_cli.core.config_difference import another_experiment, differences
 
 
 @pytest.mark.parametrize("option", ["training.learning_rate=1e-3", "training.learning_rate=0.001"])
@@ -149,3 +150,34 @@ def test_the_spaces_that_ship_use_every_feature_between_them() -> None:
     used += ("join: concat", "join: split", "per: cell", "per: edge", "per: layer", "per: stage", "max_edges:")
     used += ("prune: false", "halves:", "order: after", "transition: null", "activated: false", "residual:", "{min:")
     assert [feature for feature in used if feature not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["seed=4", "search.trials=99", "name=other"], ["seed is 3 there and 4 here"]),
+        (["training.schedule=decay"], ['training.schedule is "constant" there and "decay" here']),
+        (["space.stages.1.stride=1"], ["space.stages.1.stride is 2 there and 1 here"]),
+        (
+            ["space.cells.other={nodes: 1, operations: conv3x3}"],
+            ["space.cells.other is not set there and {"],
+        ),
+    ],
+)
+def test_what_makes_another_experiment_is_named_with_both_values(
+    load, experiment: str, options: list[str], said: list[str]
+) -> None:
+    found = [str(each) for each in differences(load(experiment), load(experiment, *options))]
+
+    assert [each[: len(start)] for each, start in zip(found, said, strict=False)] == said
+    assert all(each.startswith(("training.decay", "training.schedule", *said)) for each in found)
+
+
+def test_a_message_names_the_first_differences_and_how_many_more_there_are(load, experiment: str) -> None:
+    many = [f"training.{name}=0.5" for name in ("learning_rate", "momentum", "weight_decay", "label_smoothing", "ema")]
+
+    said = another_experiment("run", "known", load(experiment), load(experiment, *many))
+
+    assert "another experiment: training.learning_rate is 0.001 there and 0.5 here, training.momentum is" in said
+    assert ", training.weight_decay is 0.0005 there and 0.5 here, 2 more." in said
+    assert all(name in said for name in MAY_CHANGE)

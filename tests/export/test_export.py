@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from nasflow_cli import export as export_module
 from nasflow_cli import final
 from nasflow_cli.core.config import ExperimentConfig
-from nasflow_cli.core.errors import ConfigError, NasflowError, NoValidTrialError, RunDirectoryError
+from nasflow_cli.core.errors import ConfigError, NasflowError, RunDirectoryError
 from nasflow_cli.core.registry import EVALUATORS
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Proposal, Result, Trial
@@ -31,6 +31,7 @@ from nasflow_cli.nets.operations import operation_facts
 from nasflow_cli.search import Stop
 from nasflow_cli.store.export_directory import staged
 from nasflow_cli.store.files import write_whole
+from nasflow_cli.store.final_results import WeightsOf
 from nasflow_cli.store.journal import Journal, JournalHeader
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.child import ChildTrainer
@@ -246,11 +247,11 @@ def test_a_child_whose_checkpoint_is_lost_is_trained_again_to_the_same_weights(
 
 @pytest.fixture(scope="module")
 def finally_trained(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """A run with a final training of three epochs, two seeds."""
+    """A run with a final training of as many epochs as the search trained its winner for, two seeds."""
     root = tmp_path_factory.mktemp("final") / "run"
     shutil.copytree(trained_run.root, root)
     (root / "config.resolved.yaml").write_text((root / "config.resolved.yaml").read_text().replace("local", "inline"))
-    plan = final.plan(RunDirectory(root), 1, 3, 2)
+    plan = final.plan(RunDirectory(root), 1, 6, 2)
     with final.open_training(RunDirectory(root), plan, lambda _: None, Stop()) as training:
         trained = training.work()
     assert trained.finished
@@ -265,13 +266,13 @@ def test_the_weights_of_a_final_training_are_preferred_those_of_its_first_seed(
 
     card, trained = card_of(verified), verified.final
     assert trained is not None
-    left = scored_weights(load(finally_trained.final_training(1, 3, 0).checkpoint.read_bytes()))
+    left = scored_weights(load(finally_trained.final_training(1, 6, 0).checkpoint.read_bytes()))
     exported = load(verified.directory.weights.read_bytes())
     assert len(left) == len(exported)
     assert all(any(torch.equal(value, other) for other in exported.values()) for value in left.values())
     assert (verified.validation_accuracy, card["validation"]) == (None, None)
     assert verified.test_accuracy == card["test"]["accuracy"] == trained.results[0].test_accuracy
-    assert (card["final"]["weights_of_seed"], card["final"]["num_seeds"], card["final"]["epochs"]) == (0, 2, 3)
+    assert (card["final"]["weights_of_seed"], card["final"]["num_seeds"], card["final"]["epochs"]) == (0, 2, 6)
     assert card["final"]["num_train"] == 1797 - 359
     assert (card["found"]["score"], card["final"]["mean_test_accuracy"]) == (verified.score, trained.mean)
     text = verified.directory.readable_card.read_text(encoding="utf-8")
@@ -284,7 +285,7 @@ def test_a_final_training_that_has_another_test_accuracy_ends_the_export(
     finally_trained: RunDirectory, tmp_path: Path
 ) -> None:
     shutil.copytree(finally_trained.root, tmp_path / "run")
-    result = RunDirectory(tmp_path / "run").final_training(1, 3, 0).result
+    result = RunDirectory(tmp_path / "run").final_training(1, 6, 0).result
     told = json.loads(result.read_text())
     result.write_text(json.dumps({**told, "test_accuracy": told["test_accuracy"] + 2 / 359}))
 
@@ -299,7 +300,7 @@ def test_without_the_weights_of_the_final_training_those_of_the_search_are_expor
     finally_trained: RunDirectory, finished: Verified, tmp_path: Path
 ) -> None:
     shutil.copytree(finally_trained.root, tmp_path / "run")
-    RunDirectory(tmp_path / "run").final_training(1, 3, 0).checkpoint.unlink()
+    RunDirectory(tmp_path / "run").final_training(1, 6, 0).checkpoint.unlink()
     said: Tell = []
 
     verified = export_best(RunDirectory(tmp_path / "run"), tmp_path / "out", said.append)
@@ -307,6 +308,60 @@ def test_without_the_weights_of_the_final_training_those_of_the_search_are_expor
     assert "the final training of trial 1 has no weights (checkpoint.safetensors is not there)" in said[0]
     assert verified.final is None
     assert verified.directory.weights.read_bytes() == finished.directory.weights.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def briefly_trained(trained_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run with a final training of one epoch, where the search trained its winner for six."""
+    root = tmp_path_factory.mktemp("brief") / "run"
+    shutil.copytree(trained_run.root, root)
+    (root / "config.resolved.yaml").write_text((root / "config.resolved.yaml").read_text().replace("local", "inline"))
+    plan = final.plan(RunDirectory(root), 1, 1, 1)
+    with final.open_training(RunDirectory(root), plan, lambda _: None, Stop()) as training:
+        assert training.work().finished
+    return RunDirectory(root)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_short_try_of_a_final_training_takes_not_the_place_of_the_weights_of_the_search(
+    briefly_trained: RunDirectory, finished: Verified, tmp_path: Path
+) -> None:
+    said: Tell = []
+
+    verified = export_best(briefly_trained, tmp_path / "out", said.append)
+
+    assert verified.final is None
+    assert verified.directory.weights.read_bytes() == finished.directory.weights.read_bytes()
+    assert said == [
+        "the weights are those of the search, after 6 epochs: the longest final training has only 1 "
+        "(--weights final takes it all the same)"
+    ]
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_whose_weights_are_handed_over_may_be_said(
+    briefly_trained: RunDirectory, finally_trained: RunDirectory, finished: Verified, tmp_path: Path
+) -> None:
+    brief = export_best(briefly_trained, tmp_path / "brief", lambda _: None, wanted=WeightsOf.FINAL)
+    searched = export_best(finally_trained, tmp_path / "searched", lambda _: None, wanted=WeightsOf.SEARCH)
+
+    assert (brief.final is not None and brief.final.epochs, card_of(brief)["final"]["epochs"]) == (1, 1)
+    assert searched.final is None
+    assert searched.directory.weights.read_bytes() == finished.directory.weights.read_bytes()
+
+
+def test_weights_of_a_final_training_that_are_wanted_and_not_there_are_nothing_elses(
+    run: RunDirectory, briefly_trained: RunDirectory, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="trial 1 has no final training; `nasflow train` makes one"):
+        export_best(run, tmp_path / "out", lambda _: None, wanted=WeightsOf.FINAL)
+    shutil.copytree(briefly_trained.root, tmp_path / "lost")
+    RunDirectory(tmp_path / "lost").final_training(1, 1, 0).checkpoint.unlink()
+
+    with pytest.raises(RunDirectoryError, match="has no weights"):
+        export_best(RunDirectory(tmp_path / "lost"), tmp_path / "out", lambda _: None, wanted=WeightsOf.FINAL)
+
+    assert not (tmp_path / "out").exists()
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, file: str, change: Callable[[bytes], bytes]) -> None:
@@ -486,11 +541,11 @@ def test_a_directory_that_fills_up_meanwhile_is_not_replaced(tmp_path: Path) -> 
     assert [path.name for path in out.iterdir()] == ["other"]
 
 
-def test_a_run_without_a_valid_trial_has_nothing_to_export(run: RunDirectory) -> None:
+def test_a_run_that_has_no_score_yet_has_nothing_to_export(run: RunDirectory) -> None:
     header = run.journal.read_text(encoding="utf-8").splitlines()[0]
     run.journal.write_text(header + "\n", encoding="utf-8")
 
-    with pytest.raises(NoValidTrialError, match="no trial has a score"):
+    with pytest.raises(ConfigError, match="no trial has a score yet"):
         export_best(run, None, lambda _: None)
 
 

@@ -237,7 +237,7 @@ def test_a_trial_whose_checkpoint_is_damaged_restarts_from_the_previous_rung_and
 
     (note,) = report.notes
     assert note.startswith("cannot go on from trial 1: ")
-    assert note.endswith("; going on from trial 0 after 1 epochs")
+    assert note.endswith("; going on from trial 0 after 1 epoch")
     assert "cannot go on from trial 1: " in capsys.readouterr().err
     assert report.epochs == 2
     assert same(child.weights(1), child.weights(9))

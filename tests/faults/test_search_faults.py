@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,11 @@ from child import config_with_trouble
 from tiny import CrashError, Watcher, events, run, timeless, write_config
 
 from nasflow_cli import assemble
+from nasflow_cli.cli import export as cli_export
 from nasflow_cli.cli import inspect
-from nasflow_cli.core.errors import NasflowError, RunDirectoryError
+from nasflow_cli.cli import search as cli_search
+from nasflow_cli.cli import train as cli_train
+from nasflow_cli.core.errors import RunDirectoryError
 from nasflow_cli.core.trial import Trial
 from nasflow_cli.search import Stop
 from nasflow_cli.store.journal import read_events
@@ -118,7 +122,7 @@ def test_a_search_on_a_disk_that_fills_up_stops_and_goes_on_when_there_is_room(
     with pytest.raises(RunDirectoryError, match=r"the disk is full|No space left") as caught:
         run(config, disk.path / "run")
 
-    assert (caught.value.exit_code, "nasflow resume" in str(caught.value)) == (5, True)
+    assert (caught.value.exit_code, str(caught.value).count("nasflow resume")) == (5, 1)
     assert all(result["score"] is not None for result in told(disk.path / "run"))
     disk.change("size=64m")
     assert run(config, disk.path / "run").finished
@@ -132,7 +136,7 @@ def test_a_search_that_reaches_the_limit_for_files_stops_and_goes_on_when_that_i
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, before[1]))
     try:
-        with pytest.raises(RunDirectoryError, match=r"counts as not yet run.*trial 0"):
+        with pytest.raises(RunDirectoryError, match=rf"^trial 0: .*not yet run.*`nasflow resume {tmp_path}/run`"):
             run(config, tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -149,8 +153,16 @@ def stopped_half_way(config: Path, directory: Path) -> None:
 
 def check_that_it_can_only_be_read(config: Path, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = (directory / "journal.jsonl").read_bytes()
-    with pytest.raises(NasflowError, match=r"cannot write .*run\.lock: (Read-only file system|Permission denied)"):
-        run(config, directory)
+    said = r"cannot write .*run\.lock: (Read-only file system|Permission denied); make it writable, or copy the run"
+    for command in (
+        lambda: cli_search.search(config, directory),
+        lambda: cli_search.resume(str(directory)),
+        lambda: cli_train.train(str(directory)),
+    ):
+        with pytest.raises(RunDirectoryError, match=said):
+            command()
+    with pytest.raises(RunDirectoryError, match="name another place with --out"):
+        cli_export.export_best(str(directory))
     for command in (inspect.status, inspect.leaderboard, inspect.show):
         command(str(directory))
     assert "2 of 4 ended" in capsys.readouterr().out
@@ -158,7 +170,7 @@ def check_that_it_can_only_be_read(config: Path, directory: Path, capsys: pytest
 
 
 def test_a_run_on_a_read_only_disk_can_be_read_and_goes_on_when_it_may_be_written(
-    finished: tuple[Path, Path], small_disk: Callable[[int], Any], capsys: pytest.CaptureFixture[str]
+    finished: tuple[Path, Path], small_disk: Callable[[int], Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config, directory = finished
     disk = small_disk(65_536)
@@ -166,7 +178,12 @@ def test_a_run_on_a_read_only_disk_can_be_read_and_goes_on_when_it_may_be_writte
     disk.change("ro")
 
     check_that_it_can_only_be_read(config, disk.path / "run", capsys)
+    shutil.copytree(disk.path / "run", tmp_path / "copy")
+    cli_search.resume(str(tmp_path / "copy"))
+    cli_export.export_best(str(disk.path / "run"), out=tmp_path / "export")
 
+    assert timeless(tmp_path / "copy") == timeless(directory)
+    assert (tmp_path / "export" / "network.py").exists()
     disk.change("rw")
     assert run(config, disk.path / "run").finished
     assert timeless(disk.path / "run") == timeless(directory)
@@ -193,10 +210,12 @@ def test_a_place_that_becomes_read_only_meanwhile_stops_the_search_and_fails_no_
 
     experiment = assemble.check(assemble.load(finished[0], []))
     place = assemble.new_run(experiment, finished[0], disk.path / "run")
-    with assemble.open_search(experiment, place, Closer(), Stop()) as live, pytest.raises(NasflowError) as caught:
+    with (
+        pytest.raises(RunDirectoryError, match="Read-only file system"),
+        assemble.open_search(experiment, place, Closer(), Stop()) as live,
+    ):
         live.work()
 
-    assert "Read-only file system" in str(caught.value)
     assert [result["score"] is not None for result in told(disk.path / "run")] == [True]
 
 

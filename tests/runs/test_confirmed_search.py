@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from pathlib import Path
 
@@ -80,3 +81,25 @@ def test_the_winner_is_the_best_by_its_mean_and_its_checkpoint_is_kept(
     assert first.split()[2:5] == [f"{leader.mean:.4f}", f"{leader.spread:.4f}", "3"]
     inspect.status(str(confirmed[1]))
     assert "12 of 12 ended" in capsys.readouterr().out
+
+
+def test_show_tells_of_a_confirmed_network_what_the_leaderboard_tells_and_which_trials_confirm_it(
+    confirmed: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = history_in(confirmed[1])
+    leader = history.leader()
+    assert leader is not None
+    own = [trial.number for trial in history.trials if (trial.key, trial.budget) == (leader.trial.key, 3)]
+    each = ", ".join(f"trial {number} {history.results[number].score:.4f}" for number in own)
+    capsys.readouterr()
+
+    for number in (None, own[-1]):  # the winner, and a repeat of it
+        inspect.show(str(confirmed[1]), number)
+        lines = capsys.readouterr().out.splitlines()
+        assert f"network   score {leader.mean:.4f} +- {leader.spread:.4f}, mean of 3 seeds at epoch 3: {each}" in lines
+        inspect.show(str(confirmed[1]), number, as_json=True)
+        document = json.loads(capsys.readouterr().out)
+        assert (document["mean"], document["spread"]) == (leader.mean, leader.spread)
+        assert [seed["trial"] for seed in document["seeds"]] == own
+    inspect.show(str(confirmed[1]), 0)
+    assert "network " not in capsys.readouterr().out

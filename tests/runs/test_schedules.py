@@ -99,7 +99,7 @@ def test_where_the_stem_is_lost_or_damaged_a_child_goes_on_from_an_older_one_and
 
     assert report.epochs == 7
     assert "trial 1" in report.notes[0]
-    assert "going on from trial 0 after 1 epochs" in report.notes[0]
+    assert "going on from trial 0 after 1 epoch" in report.notes[0]
     children.train(3, 8)
     assert same(children.weights(2), children.weights(3))
 

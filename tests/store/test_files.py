@@ -80,6 +80,8 @@ def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path: Path) ->
 def test_a_full_disk_and_a_full_quota_are_both_no_room() -> None:
     errors = [cannot_write(Path("f"), OSError(code, os.strerror(code))) for code in (errno.ENOSPC, errno.EDQUOT)]
     assert [error.exit_code for error in errors] == [5, 5]
+    # Whatever the command was: a search, a training, an export, a file that was named.
+    assert all("run the command again (`nasflow resume` goes on with a search)" in str(error) for error in errors)
 
 
 @pytest.mark.parametrize("place", ["absent/file", "plain/file", "folder"])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nasflow_cli.core.errors import ConfigError, RunDirectoryError
+from nasflow_cli.core.errors import RunDirectoryError
+from nasflow_cli.store.files import write_whole
 from nasflow_cli.store.lock import LockHolder, RunLock, holder
 
 PROGRAM = """
@@ -161,5 +162,13 @@ def test_a_lock_file_that_names_nobody_has_no_holder(lock: Path, content: bytes)
 
 
 def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot write .*run\.lock"), RunLock(tmp_path / "absent" / "run.lock"):
+    with pytest.raises(RunDirectoryError, match=r"cannot write .*run\.lock"), RunLock(tmp_path / "absent" / "run.lock"):
         pass
+
+
+def test_what_cannot_be_written_under_the_lock_is_a_fault_of_the_run_directory_and_frees_it(lock: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"absent/file: No such file or directory; make it writable, or copy"):  # noqa: SIM117
+        with RunLock(lock):
+            write_whole(lock.parent / "absent" / "file", "x")
+
+    assert holder(lock) is None

@@ -169,7 +169,7 @@ FAULTS = {
     "an open quote": (with_row(7, '1.5,"red,a'), "a.csv:7: unexpected end of data; a double quote"),
     "a huge field": (with_row(8, f"1.5,{'r' * 200_000},a"), "a.csv:8: field larger than field limit"),
     "one class": ([f"{number},red,a" for number in range(20)], "only one class (a)"),
-    "a class of one row": (with_row(9, "1.5,red,c"), "class 'c' has 1 examples"),
+    "a class of one row": (with_row(9, "1.5,red,c"), "class 'c' has 1 example for"),
     "names in a column": (
         [f"1,row {n},a" for n in range(40)],
         "a.csv:2:2: column 'colour': this column holds text ('row 0') of more than 32",

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.data_config import DataConfig
 from nasflow_cli.core.errors import DataError
 from nasflow_cli.train.data.values import Labels, Positions
@@ -139,6 +140,6 @@ def _check_sizes(labels: Labels, classes: Sequence[str], needed: int, splits: st
     scarce = int(np.argmin(sizes))
     if sizes[scarce] < needed:
         raise DataError(
-            f"class {classes[scarce]!r} has {sizes[scarce]} examples for {splits}, and needs at least {needed}; "
-            "add some, or leave the class out"
+            f"class {classes[scarce]!r} has {counted(sizes[scarce], 'example')} for {splits}, and needs at least "
+            f"{needed}; add some, or leave the class out"
         )
