@@ -151,4 +151,6 @@ def cannot_write(path: Path, error: OSError) -> NasflowError:
             "nothing that was written before is lost: make room, then run the command again "
             "(`nasflow resume` goes on with a search)",
         )
+    if error.errno == errno.ELOOP:  # opened so that no link is followed
+        return RunDirectoryError(f"{path} is a symbolic link, and what is written there would be elsewhere; remove it")
     return UnwritableError(f"cannot write {path}: {reason}", "choose a place that you may write to, or mend this one")

@@ -117,7 +117,7 @@ def test_a_file_that_is_written_in_place_is_not_one_behind_a_link(
     (tmp_path / "mine").write_text('{"event":"run"}\nmine')
     (tmp_path / "link").symlink_to("mine")
 
-    with pytest.raises(ConfigError, match="symbolic link"):
+    with pytest.raises(RunDirectoryError, match="is a symbolic link"):
         write(tmp_path / "link")
 
     assert (tmp_path / "mine").read_text() == '{"event":"run"}\nmine'
