@@ -33,7 +33,7 @@ from nasflow_cli.execute.ray_node import Share
 from nasflow_cli.execute.session import end_members, members
 from nasflow_cli.execute.worker import DRIVERS_SIGNALS
 
-TRIES = 3
+LOST_ACTORS = 3
 """How many actors a task is given to that are gone before it has begun."""
 
 LEAVING_S = 3.0
@@ -241,7 +241,9 @@ class _Bridge:
                 continue
             if not seat.working:
                 self._drop(seat)
-                self._try_again(seat, order, f"{TRIES} workers were lost before it began; the last did not answer")
+                self._try_again(
+                    seat, order, f"{LOST_ACTORS} workers were lost before it began; the last did not answer"
+                )
             elif self._limit_s is not None and late_s > self._limit_s:
                 self._drop(seat)
                 message = f"no result after {self._limit_s:g} s, the time limit of a trial, nor a word of {seat.who}"
@@ -317,7 +319,7 @@ class _Bridge:
         if error is not None:
             self._look_for_the_head()
             self._drop(seat)
-        self._try_again(seat, order, f"{TRIES} workers were lost before it began; the last: {reason(error)}")
+        self._try_again(seat, order, f"{LOST_ACTORS} workers were lost before it began; the last: {reason(error)}")
         self._dispatch()
 
     def _answered(self, seat: _Seat, future: Any) -> None:
@@ -342,7 +344,7 @@ class _Bridge:
         order["tries"] += 1
         if seat.stopping:
             self._post({"number": order["number"], "lost": None})
-        elif order["tries"] < TRIES:
+        elif order["tries"] < LOST_ACTORS:
             self._waiting.appendleft(order)
         else:
             self._fail(order, message)

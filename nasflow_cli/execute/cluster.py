@@ -38,7 +38,7 @@ START_PATIENCE_S = 120.0
 STOP_SLACK_S = 10.0
 """How much longer than the grace period a cluster may take to say how tasks ended."""
 
-TRIES = 3
+LOST_BRIDGES = 3
 """How often a task is begun whose Ray ends each time, through no fault of the task."""
 
 INSTALL = "pip install 'nasflow[cluster]'"
@@ -287,7 +287,7 @@ class RayExecutor(Executor):
             self._connect()
         for number, held in list(self._held.items()):
             self._held[number] = again = replace(held, lost=held.lost + 1)
-            if stopping or again.lost == TRIES:
+            if stopping or again.lost == LOST_BRIDGES:
                 failure = None if stopping else _given_up(code)
                 outcome = lost(held.task, failure, started=held.started, finished=self._clock())
                 self._outcomes.setdefault(number, outcome)
@@ -304,7 +304,7 @@ class RayExecutor(Executor):
 
 def _given_up(code: int | None) -> Failure:
     """The failure of a task whose Ray has ended each time, at last as the exit code of its driver says."""
-    message = f"worker died {TRIES} times with all of Ray, whose driver is gone: {death_of(code)}"
+    message = f"all of Ray was lost {LOST_BRIDGES} times before it ended; its driver, the last time: {death_of(code)}"
     return Failure(kind="worker", message=message)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nasflow_cli.execute.boundary import Message, encode
-from nasflow_cli.execute.bridge import OVERDUE_LOOKS, TRIES, Events, _Bridge
+from nasflow_cli.execute.bridge import LOST_ACTORS, OVERDUE_LOOKS, Events, _Bridge
 from nasflow_cli.execute.ray_node import Share
 
 LOOK_EVERY_S = 5.0
@@ -98,12 +98,12 @@ def test_an_actor_that_is_lost_while_it_starts_fails_no_task_another_is_started(
 def test_where_no_actor_can_be_started_the_task_fails_with_the_reason(stage: Stage) -> None:
     stage.take(0)
 
-    for n in range(TRIES):
+    for n in range(LOST_ACTORS):
         stage.answer(stage.actors[n], "ready")
 
     message = "no worker can be started by Ray: The actor is dead because its node has died."
     assert stage.posted == [{"number": 0, "lost": {"kind": "worker", "message": message}}]
-    assert len(stage.actors) == TRIES
+    assert len(stage.actors) == LOST_ACTORS
 
 
 @pytest.mark.parametrize("limit_s", [None, 3600.0])

@@ -17,7 +17,7 @@ from halting import halt, let_go_on
 from one_worker import Clock
 from signpost import PATIENCE_S, Signpost
 
-from nasflow_cli.execute.cluster import TRIES, RayExecutor
+from nasflow_cli.execute.cluster import LOST_BRIDGES, RayExecutor
 from nasflow_cli.execute.halted import LOOK_EVERY_S, NUM_LOOKS, HaltWatch, guard
 from nasflow_cli.execute.protocol import Outcome, Task
 from nasflow_cli.execute.session import end_members, members
@@ -121,8 +121,10 @@ def test_a_task_whose_bridge_ends_each_time_fails_at_last_and_the_next_is_done(l
 
     assert outcome.failure is not None
     assert outcome.failure.kind == "worker"
-    assert outcome.failure.message.startswith("worker died 3 times with all of Ray, whose driver is gone: killed by")
-    assert len(signpost.pids()) == TRIES
+    assert outcome.failure.message.startswith(
+        "all of Ray was lost 3 times before it ended; its driver, the last time: killed"
+    )
+    assert len(signpost.pids()) == LOST_BRIDGES
     line.submit(1, do="echo")
     assert [each.number for each in line.executor.collect(PATIENCE_S)] == [1]
 
