@@ -29,7 +29,7 @@ from nasflow_cli.core.config_difference import another_experiment
 from nasflow_cli.core.data_record import DataRecord
 from nasflow_cli.core.errors import ConfigError
 from nasflow_cli.core.executor_config import ExecutorConfig
-from nasflow_cli.core.experiment_file import load_experiment
+from nasflow_cli.core.experiment_file import Mistake, load_experiment
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.plausible import implausible, notes
 from nasflow_cli.core.registry import load_plugins
@@ -57,6 +57,8 @@ from nasflow_cli.store.lock import RunLock
 from nasflow_cli.store.new_run import keep_config, make_run
 from nasflow_cli.store.run_directory import RunDirectory
 from nasflow_cli.train.data import Outline
+from nasflow_cli.train.data.limit import memory_limit
+from nasflow_cli.train.run_data import at_recorded
 from nasflow_cli.train.table import Table
 from nasflow_cli.train.table_check import share_with_a_row, table_mistakes
 from nasflow_cli.train.worker_data import data_outline, shared_by, store_data, worker_setup
@@ -95,11 +97,16 @@ class Experiment:
         return graph.fault is None and not (self.constraints and self.constraints.violations(graph))
 
 
-def load(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
-    """Read an experiment file, with its plug-ins. Raises ConfigError that lists every mistake with its place."""
-    return load_experiment(
-        path, overrides, load_plugins, lambda config: chain(implausible(config), table_mistakes(config))
-    )
+def load(path: Path, overrides: Sequence[str], *, is_new: bool = True) -> ExperimentConfig:
+    """Read an experiment file, with its plug-ins. Raises ConfigError that lists every mistake with its place.
+
+    What cannot be meant is refused of a new experiment alone: a run that has it was begun before that was looked for.
+    """
+
+    def mistakes(config: ExperimentConfig) -> Iterator[Mistake]:
+        return chain(implausible(config) if is_new else (), table_mistakes(config))
+
+    return load_experiment(path, overrides, load_plugins, mistakes)
 
 
 def check(config: ExperimentConfig, known: DataRecord | None = None) -> Experiment:
@@ -118,7 +125,7 @@ def check(config: ExperimentConfig, known: DataRecord | None = None) -> Experime
         )
     if config.executor.kind == "ray":
         require_ray(starts=config.executor.cluster is None)
-    data = None if config.data is None else look_at_data(config.at_revision(None if known is None else known.revision))
+    data = None if config.data is None else look_at_data(at_recorded(config, known))
     table = None if config.table is None else Table.read(config.table)
     constraints = _constraints(config, data)
     members = _feasible(config, space, constraints)
@@ -177,13 +184,13 @@ def _with_stored_data(experiment: Experiment, run: RunDirectory, workers: int) -
     So many workers share a machine at most. Only now is it known whether all images are grey. Raises what decoding
     raises, and NoRoomError.
     """
-    config = experiment.config
-    if experiment.data is None or not (experiment.data.is_streamed or config.executor.cluster):
+    config = shared_by(experiment.pinned, workers)
+    if experiment.data is None or experiment.data.num_bytes <= memory_limit(config.executor):
         return experiment
-    known = store_data(shared_by(experiment.pinned, workers), run)
+    known = store_data(config, run)
     if known is None or known.input_shape == experiment.data.input_shape:
         return experiment
-    return replace(experiment, data=known, constraints=_constraints(config, known))
+    return replace(experiment, data=known, constraints=_constraints(experiment.config, known))
 
 
 def _constraints(config: ExperimentConfig, data: Outline | None) -> Constraints | None:
@@ -364,7 +371,7 @@ def _check_identity(experiment: Experiment, run: RunDirectory, events: list[dict
     if header is None:
         return
     if header.config_sha256 != experiment.config.identity():
-        known = load(run.resolved_config, ()) if run.resolved_config.exists() else None
+        known = load(run.resolved_config, (), is_new=False) if run.resolved_config.exists() else None
         if known is not None and known.identity() != header.config_sha256:
             known = None
         raise ConfigError(another_experiment(str(run.root), str(run.resolved_config), known, experiment.config))

@@ -23,7 +23,7 @@ from nasflow_cli import __version__
 from nasflow_cli import execute as _execute
 from nasflow_cli.core.config import ExperimentConfig
 from nasflow_cli.core.counted import counted
-from nasflow_cli.core.errors import ConfigError, NasflowError
+from nasflow_cli.core.errors import ConfigError, NasflowError, RunDirectoryError
 from nasflow_cli.core.graph import NetworkGraph
 from nasflow_cli.core.space import SearchSpace
 from nasflow_cli.core.trial import Standing, Trial, mean_of, spread_of
@@ -181,6 +181,11 @@ def _exportable(
     if weights is None:
         weights = searched_weights(run, trial, config, tell)
     if weights is not None and not _fits(graph, data.splits, weights):
+        if wanted is WeightsOf.FINAL:
+            raise RunDirectoryError(
+                f"{run.root}: the checkpoint of the final training is of another network; `nasflow train` with other "
+                "--epochs makes one of this"
+            )
         tell(f"trial {trial.number}: its checkpoint is of another network")
         final = weights = None
     is_lost = weights is None

@@ -7,6 +7,7 @@ lead anywhere. Refuses an address that is not HTTP.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,8 @@ def address_of(archive: Archive, url: str | None) -> str:
         return archive.url
     try:
         parts = urlsplit(url)
-        is_web = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        host = (parts.hostname or "").encode("idna")  # refuses labels that no name has
+        is_web = parts.scheme in {"http", "https"} and bool(host) and parts.port != 0 and not re.search(r"\s", url)
     except ValueError:
         is_web = False
     if not is_web:
@@ -119,7 +121,7 @@ def _reason(error: Exception, address: str) -> str:
     elif "refused" in text:
         why = ", it refused the connection"
     words = {
-        exceptions.SSLError: f"{host} has no certificate that is trusted here",
+        exceptions.SSLError: f"no secure connection to {host} could be made",
         exceptions.ProxyError: "the proxy that the environment names could not be reached",
         exceptions.Timeout: f"{host} did not answer within {TIMEOUT_S:.0f} seconds",
         exceptions.ConnectionError: f"the host {host} could not be reached{why}",

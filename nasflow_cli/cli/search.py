@@ -54,7 +54,7 @@ def resume(run: RunArgument = None, runs: RunsOption = Path("runs"), overrides: 
         emit(directory.root)
         return
     say(f"reading {directory.root}")
-    _run(assemble.load(directory.resolved_config, overrides or []), directory, lambda _: directory)
+    _run(assemble.load(directory.resolved_config, overrides or [], is_new=False), directory, lambda _: directory)
 
 
 def _run(
@@ -68,7 +68,7 @@ def _run(
 
     # What the imports left is looked through by every full collection, and a long journal causes many.
     gc.freeze()
-    experiment = assemble.check(config, None if known is None else recorded_data(known.journal))
+    experiment = assemble.check(config, None if known is None else recorded_data(known.journal, config.identity()))
     run = directory_for(experiment)
     stop = Stop()
     with (

@@ -191,7 +191,7 @@ class ExperimentConfig(Section):
 
         Not what a run is known by: that is what its user wrote, perhaps a name that means another commit by now.
         """
-        if self.data is None or revision is None:
+        if self.data is None or revision is None or not DATASETS[self.data.source].facts.get("named"):
             return self
         hub = self.data.hub.model_copy(update={"revision": revision})
         return self.model_copy(update={"data": self.data.model_copy(update={"hub": hub})})

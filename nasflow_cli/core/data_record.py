@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nasflow_cli.core.errors import DataError
@@ -40,7 +40,12 @@ class DataRecord:
         return cls(revision=revision, fingerprint=fingerprint, **counts)
 
     def check_same(self, now: DataRecord) -> None:
-        """Raise DataError, with what differs, unless the data is `now` what it was."""
+        """Raise DataError, with what differs, unless the data is `now` what it was.
+
+        Of data that was fetched into a folder no commit is known; the rest tells whether it is the same.
+        """
+        if now.revision is None or self.revision is None:
+            now = replace(now, revision=self.revision)
         if now == self:
             return
         words = {"num_train": "training examples", "num_validation": "validation examples"}
@@ -51,7 +56,7 @@ class DataRecord:
             if getattr(now, name) != getattr(self, name)
         ]
         if now.revision != self.revision:
-            differing.insert(0, f"commit {now.revision or 'none'} instead of {self.revision or 'none'}")
+            differing.insert(0, f"commit {now.revision} instead of {self.revision}")
         what = ", ".join(differing) or "other labels, names of classes or features, or shapes of examples"
         raise DataError(
             f"the data is not what this run was begun with ({what}): its scores would not be comparable. Put the data "

@@ -92,23 +92,24 @@ def _refusal(
     Settings that do not go together stand at their section, or at one of them. Where the file alone is right, the
     option that brought the mistake is its place.
     """
-    chain: list[tuple[Document, Sequence[Mistake]]] = []
+    chain: list[tuple[Document, Sequence[Mistake] | None]] = []
     each = document.before
     while each is not None:
         try:
             chain.append((each, found_in(each)))
-        except NasflowError:  # something else is wrong with it
-            chain.append((each, ()))
+        except NasflowError:  # something else is wrong with it, and whether this was is not known
+            chain.append((each, None))
         each = each.before
     lines = []
     for where, message in mistakes:
-        brought = document
+        brought: Document | None = document
         for earlier, known in chain:
-            if (where, message) not in known:
+            if known is None or (where, message) not in known:
+                brought = brought if known is not None else None
                 break
             brought = earlier
         place = document.at(where)
-        if brought.option is not None and not place.startswith("--set "):
+        if brought is not None and brought.option is not None and not place.startswith("--set "):
             place = brought.option
         name = ".".join(str(step) for step in where)
         lines.append(f"{place}: {name}: {message}" if name else f"{place}: {message}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nasflow_cli.core.config import ExperimentConfig
+from nasflow_cli.core.counted import counted
 from nasflow_cli.core.experiment_file import Mistake
 
 MOST_WORKERS = 1024
@@ -72,7 +73,7 @@ def notes(
             f"{training.warmup_epochs:g})"
         )
     if num_workers > num_cores:
-        found.append(f"executor: {num_workers} workers share {num_cores} core{'s' if num_cores != 1 else ''}")
+        found.append(f"executor: {num_workers} workers share {counted(num_cores, 'core')}")
     loaders = num_workers * (config.executor.loaders or 0)
     if is_streamed and loaders > num_cores:
         found.append(f"executor.loaders: {loaders} processes in all read data ahead on {num_cores} cores")

@@ -254,7 +254,7 @@ def _effort(chosen: Fit, machine: Machine) -> str:
             f"All trainings together take about {chosen.total_flops:.1e} floating-point operations; how long that is "
             "depends on the GPU, and the first trials tell."
         )
-    cores = f"{counted(machine.workers, 'core')}"
+    cores = counted(machine.workers, "core")
     return (
         f"About {_duration(chosen.seconds)} on {cores}, if a core trains at {CORE_FLOPS / 1e9:.0f} GFLOP/s: all "
         f"trainings together take {chosen.total_flops:.1e} floating-point operations."

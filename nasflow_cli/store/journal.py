@@ -171,10 +171,10 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return _parse(data, path)
 
 
-def recorded_data(path: Path) -> DataRecord | None:
+def recorded_data(path: Path, identity: str | None = None) -> DataRecord | None:
     """What the run was begun on; None without a journal or a record. Reads the first line alone, and changes nothing.
 
-    Raises RunDirectoryError as `read_events` does.
+    None as well where the run is not of the experiment `identity`. Raises RunDirectoryError as `read_events` does.
     """
     try:
         with path.open("rb") as file:
@@ -184,7 +184,8 @@ def recorded_data(path: Path) -> DataRecord | None:
     except OSError as error:
         raise RunDirectoryError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
     header = header_of(_parse(first, path), path)
-    return None if header is None else header.data
+    is_other = header is not None and identity not in (None, header.config_sha256)
+    return None if header is None or is_other else header.data
 
 
 def header_of(events: Iterable[Mapping[str, Any]], path: Path) -> JournalHeader | None:

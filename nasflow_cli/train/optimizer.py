@@ -78,6 +78,8 @@ class FusedOptimizer:
         if self._recipe.gradient_clip is not None:
             _clip([each.grad for each in self._parameters if each.grad is not None], self._recipe.gradient_clip)
         for group, gradients in ready:
+            if not gradients:
+                continue
             if self._recipe.optimizer == "adamw":
                 self._adamw(group, gradients)
             else:

@@ -15,6 +15,8 @@ from made_data import write_npz
 from made_pictures import made, pictures
 from tiny import events, timeless, write_config
 
+from nasflow_cli import assemble
+
 Call = Callable[..., tuple[int, str, str]]
 SHORT = {"search": {"trials": 8, "budget": {"min": 1, "max": 1, "eta": 3}, "predictor": {"enabled": False}}}
 
@@ -74,6 +76,49 @@ def test_a_run_is_begun_on_what_its_name_means_then(nasflow: Call, hub: FakeHub,
         commit = hub.commit(made(pictures(60, seed=number)[1]))
         begun(nasflow, config, tmp_path / str(number))
         assert events(tmp_path / str(number))[0]["data"]["revision"] == commit
+
+
+def test_a_run_goes_on_from_the_folder_that_its_data_was_fetched_into(
+    nasflow: Call, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = made(pictures(60)[1])
+    hub.commit(fetched)
+    config, run = write(tmp_path, {"source": "hub", "path": NAME}), tmp_path / "run"
+    begun(nasflow, config, run)
+    fetched.save_to_disk(str(tmp_path / "fetched"))
+    use_only("http://127.0.0.1:9", tmp_path / "elsewhere", monkeypatch)
+
+    code, _, err = nasflow(
+        "resume", run, "--set", f"data.path={tmp_path / 'fetched'}", "--set", "search.time_limit_s=null"
+    )
+
+    assert code == 0, err
+    assert nasflow("train", run, "--epochs", 1)[0] == 0
+
+
+def test_a_run_of_another_data_set_is_refused_by_what_differs(nasflow: Call, hub: FakeHub, tmp_path: Path) -> None:
+    hub.commit(made(pictures(60)[1]))
+    run = tmp_path / "run"
+    begun(nasflow, write(tmp_path, {"source": "hub", "path": NAME}), run)
+
+    code, _, err = nasflow("search", write_config(tmp_path / "digits.yaml", **SHORT), "--run-dir", run)
+
+    assert (code, "data.source" in err) == (2, True), err
+
+
+def test_a_run_that_was_begun_before_a_number_was_called_implausible_goes_on(
+    nasflow: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = {"training": {"warmup_epochs": 7.0}}
+    config, run = write_config(tmp_path / "tiny.yaml", **SHORT, **warm), tmp_path / "run"
+    with monkeypatch.context() as before:
+        before.setattr(assemble, "implausible", lambda _: iter(()))
+        begun(nasflow, config, run)
+
+    assert "would never be reached" in nasflow("check", config)[2]
+    code, _, err = nasflow("resume", run, "--set", "search.time_limit_s=null")
+
+    assert code == 0, err
 
 
 CHANGES: dict[str, tuple[Any, str]] = {

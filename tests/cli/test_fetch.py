@@ -167,7 +167,9 @@ def test_without_a_network_it_is_said_in_plain_words_that_the_host_was_not_reach
     )
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://host/file", "https://", "http://[half"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://host/file", "https://", "http://[half", "http://a:99999/", "http://a b/", "http://.a/"]
+)
 def test_what_is_no_web_address_is_bad_usage_before_anything_is_fetched(
     nasflow: Call, tmp_path: Path, url: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,13 @@ def test_a_message_names_the_first_differences_and_how_many_more_there_are(load,
     assert "another experiment: training.learning_rate is 0.001 there and 0.5 here, training.momentum is" in said
     assert ", training.weight_decay is 0.0005 there and 0.5 here, 2 more." in said
     assert all(name in said for name in MAY_CHANGE)
+
+
+def test_only_a_source_that_reads_by_name_is_told_a_revision(
+    load: Callable[..., ExperimentConfig], experiment: str
+) -> None:
+    """A reader of a plug-in may say which version it has read; its settings are its own."""
+    assert load(experiment).at_revision("v1") == load(experiment)
+    config = load(experiment.replace("source: digits", "source: hub\n  path: a/b")).at_revision("v1")
+    assert config.data is not None
+    assert config.data.hub.revision == "v1"

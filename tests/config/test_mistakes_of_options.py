@@ -47,6 +47,21 @@ def test_a_mistake_of_the_file_stays_where_it_is_whatever_options_stand_beside_i
     assert complaint(load, text, "training.momentum=0.8").startswith("e.yaml:18:1: training: decay_fraction goes")
 
 
+def test_a_mistake_of_a_file_that_lacks_something_else_is_not_the_options_that_completes_it(
+    tmp_path: Path, experiment: str
+) -> None:
+    def odd(config: ExperimentConfig) -> Iterator[Mistake]:
+        yield ("training",), "this is odd"
+
+    path = tmp_path / "e.yaml"
+    path.write_text(experiment.replace("source: digits", "validation_fraction: 0.3"))
+
+    with pytest.raises(ConfigError) as caught:
+        load_experiment(path, ["data.source=digits", "name=b"], lambda modules: None, odd)
+
+    assert str(caught.value) == f"{path}:18:1: training: this is odd"
+
+
 def test_a_mistake_that_is_found_from_outside_stands_at_its_option_as_well(tmp_path: Path, experiment: str) -> None:
     def odd(config: ExperimentConfig) -> Iterator[Mistake]:
         if config.seed != config.search.trials:

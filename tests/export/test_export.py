@@ -302,6 +302,17 @@ def test_weights_of_a_final_training_that_are_wanted_and_not_there_are_nothing_e
     assert not (tmp_path / "out").exists()
 
 
+def test_wanted_weights_of_a_final_training_that_fit_another_network_are_not_made_up_for(
+    briefly_trained: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "_fits", lambda *_: False)
+
+    with pytest.raises(RunDirectoryError, match="the checkpoint of the final training is of another network"):
+        export_best(briefly_trained, tmp_path / "out", lambda _: None, wanted=WeightsOf.FINAL)
+
+    assert not (tmp_path / "out").exists()
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, file: str, change: Callable[[bytes], bytes]) -> None:
     """Change one file of the export as it is written."""
 

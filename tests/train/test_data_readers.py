@@ -186,7 +186,7 @@ def test_hidden_files_are_skipped_and_other_files_are_skipped_and_counted(tmp_pa
     (tmp_path / "astray.png").write_bytes(b"other")
     (tmp_path / "README.md").write_text("about")  # of no class, and no image
     (note,) = noted(tmp_path)
-    assert note.startswith(f"{tmp_path}: not read are 2 .tiff, 1 without a suffix, 1 folders, 1 .png; images are files")
+    assert note.startswith(f"{tmp_path}: not read are 2 .tiff, 1 .png, 1 without a suffix, 1 folders; images are files")
     assert gathered(load("folder", tmp_path)) == expected(pixels, ALTERNATING)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from fake_hub import NAME, FakeHub, fake_hub, use_only
 from made_data import refused, write_folder
 from made_pictures import made, pictures
@@ -63,6 +64,18 @@ def test_a_commit_that_was_prepared_here_is_read_without_the_hub_and_a_name_is_n
     for config in (at(None), at(first, "other"), at("0" * 40)):
         with pytest.raises(MissingError, match="the hub cannot be reached"):
             select(config)
+
+
+def test_faults_of_the_network_are_known_whichever_library_the_hub_package_uses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class HfHubHTTPError(requests.HTTPError, OSError):
+        """As of versions before 1."""
+
+    monkeypatch.setattr("huggingface_hub.errors.HfHubHTTPError", HfHubHTTPError)
+
+    with pytest.raises(MissingError, match="the hub cannot be reached"), hub_client.failures_named("a/b"):
+        raise requests.ConnectTimeout
 
 
 @pytest.mark.parametrize(

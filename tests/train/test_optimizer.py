@@ -114,6 +114,14 @@ def test_what_the_loss_does_not_depend_on_is_neither_stepped_nor_decayed(recipe:
     assert torch.equal(network.spare.weight, fresh().spare.weight)
 
 
+def test_without_any_gradient_nothing_is_stepped(recipe: TrainingConfig) -> None:
+    network = fresh()
+
+    FusedOptimizer(list(network.parameters()), recipe).step()
+
+    assert same(network, fresh())
+
+
 def test_another_optimizer_goes_on_from_the_tensors_of_one_to_the_last_bit(recipe: TrainingConfig) -> None:
     whole, network = fresh(), fresh()
     train(whole, by_us(FusedOptimizer(list(whole.parameters()), recipe)), range(6))

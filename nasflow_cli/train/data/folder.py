@@ -41,12 +41,13 @@ def folder(config: DataConfig) -> Source:
     classes = tuple(entry.name for entry in _folders(root))
     if not classes:
         raise DataError(f"{root} holds no class folders; put the images of each class in a sub-folder of its name")
-    train, test = _read(root, classes), None
-    notes += _unread(root)
+    train, unread = _read(root, classes)
+    test = None
     if test_root is not None and test_root.is_dir():
         refuse_shared(_folders(root), _folders(test_root))
-        test = _read(test_root, classes)
-        notes += _unread(test_root)
+        test, unread_too = _read(test_root, classes)
+        unread += unread_too
+    notes += unread
     return Source(train=train, test=test, classes=classes, notes=tuple(notes))
 
 
@@ -57,10 +58,8 @@ def _beside_train(root: Path) -> list[str]:
     return [f"{root} also holds {', '.join(others)}, of which nothing is read: validation images are taken from train"]
 
 
-def _unread(root: Path) -> list[str]:
+def _unread(root: Path, skipped: list[Path]) -> list[str]:
     """Say how many entries of a split are no images that are read: a class may be larger than it seems to be."""
-    skipped = [entry for folder in _folders(root) for entry in _visible(folder) if not _is_image(entry)]
-    skipped += [entry for entry in _visible(root) if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]
     if not skipped:
         return []
     kinds = Counter("folders" if entry.is_dir() else entry.suffix.lower() or "without a suffix" for entry in skipped)
@@ -73,14 +72,20 @@ def _is_image(entry: Path) -> bool:
     return entry.suffix.lower() in SUFFIXES and entry.is_file()
 
 
-def _read(root: Path, classes: tuple[str, ...]) -> Undecoded:
-    """List the images of one split, class by class, by name."""
+def _read(root: Path, classes: tuple[str, ...]) -> tuple[Undecoded, list[str]]:
+    """List the images of one split, class by class, by name, and say what is not read."""
     files: list[Path] = []
     labels: list[int] = []
-    for entry in _folders(root):
+    skipped: list[Path] = []
+    for entry in _visible(root):
+        if not entry.is_dir():
+            skipped += [entry] if entry.suffix.lower() in SUFFIXES else []
+            continue
         if entry.name not in classes:
             raise DataError(f"{entry}: there are no training images of class {entry.name!r}; add some, or remove it")
-        images = [file for file in _visible(entry) if _is_image(file)]
+        images: list[Path] = []
+        for file in _visible(entry):
+            (images if _is_image(file) else skipped).append(file)
         if not images:
             raise DataError(f"{entry} holds no image ({' '.join(sorted(SUFFIXES))}); add some, or remove the folder")
         files += images
@@ -89,7 +94,7 @@ def _read(root: Path, classes: tuple[str, ...]) -> Undecoded:
     def decode(positions: Positions) -> Iterator[Block]:
         return decode_images(_encoded(files[position] for position in positions))
 
-    return Undecoded(labels=np.array(labels, dtype=np.int64), decode=decode)
+    return Undecoded(labels=np.array(labels, dtype=np.int64), decode=decode), _unread(root, skipped)
 
 
 def _encoded(files: Iterable[Path]) -> Iterator[tuple[int, str, bytes]]:

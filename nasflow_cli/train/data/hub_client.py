@@ -179,7 +179,9 @@ def _network_errors() -> tuple[type[Exception], ...]:
     """Python's, and those of the HTTP library below huggingface_hub: another one in each of its major versions."""
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
-    return ConnectionError, TimeoutError, *(base for base in HfHubHTTPError.__bases__ if base is not OSError)
+    own = {"builtins", "huggingface_hub"}
+    theirs = [base for base in HfHubHTTPError.__mro__ if base.__module__.partition(".")[0] not in own]
+    return ConnectionError, TimeoutError, *theirs
 
 
 def _short(error: BaseException) -> str:
