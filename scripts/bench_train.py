@@ -6,7 +6,8 @@ Three networks of spaces that ship, on the same images with the same changes of 
 they are), batch size, loss and optimiser:
 
 usual  as most people write it: single precision, a DataLoader with two workers that change images with Pillow
-hand   written for this one network: everything resident, channels last, fused, the fewest layers, freed memory kept
+hand   written for this one network: everything resident, channels last, fused, the fewest layers, freed memory kept,
+       one thread where more do not pay
 ours   the trainer of `nasflow search`, on the network that the space describes, in the environment of its workers
 
 `ours x N` is what a search does with N cores: a worker with one thread on each. Sides take turns; each has processes of

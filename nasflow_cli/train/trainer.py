@@ -26,6 +26,7 @@ from nasflow_cli.train.checkpoint import CheckpointError
 from nasflow_cli.train.feed import Feed, Normalise
 from nasflow_cli.train.optimizer import FusedOptimizer
 from nasflow_cli.train.schedule import Rate
+from nasflow_cli.train.threads import at_most, is_small
 
 Precision = Literal["float32", "bfloat16"]
 """What layers compute in while a network is trained; weights and scores are float32."""
@@ -70,6 +71,7 @@ class Trainer:
         self._averages = list(self._average.values())
         self._places = [_place(self.network, name) for name in self._names]
         self._optimizer = FusedOptimizer(list(self.network.parameters()), recipe)
+        self._most_threads = 1 if device.type == "cpu" and is_small(network, recipe.batch_size) else None
         self.precision: Precision = _precision(recipe, device, self.network)
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
@@ -82,6 +84,13 @@ class Trainer:
 
         `rate` gives the learning rate of each step.
         """
+        with at_most(self._most_threads):
+            mean = self._epoch(number, split, changes, rate)
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training loss became {mean} in epoch {number + 1}")
+        return mean
+
+    def _epoch(self, number: int, split: Feed, changes: AugmentConfig, rate: Rate) -> float:
         self.network.train()
         shuffler = torch.Generator().manual_seed(derived_seed(self.seed, number, Purpose.ORDER))
         augmenter = torch.Generator(self.device).manual_seed(derived_seed(self.seed, number, Purpose.AUGMENT))
@@ -99,10 +108,7 @@ class Trainer:
                 images, targets = mixed.images, (split.labels[chosen], mixed.others, mixed.share)
             self._optimizer.rate = rate(number + (step + 0.5) / steps)
             total += self._step(self.normalise(images), targets, number * steps + step)
-        mean = float(total) / steps
-        if not math.isfinite(mean):
-            raise DivergedError(f"the training loss became {mean} in epoch {number + 1}")
-        return mean
+        return float(total) / steps
 
     def _shares(self, epoch: int, alpha: float, num: int) -> Tensor | None:
         """How much of each example is its own where examples are mixed, (n,); drawn at once, for the whole epoch."""

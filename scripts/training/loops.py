@@ -137,6 +137,8 @@ class HandLoop:
         self.mean, self.scale = torch.tensor(problem.mean, device=device), 1 / torch.tensor(problem.std, device=device)
         self.crop, self.step = problem.augment.crop, 0
         self.is_image = len(problem.input_shape) == 3
+        if not self.is_image:
+            torch.set_num_threads(1)  # layers this small lose by more
         images = torch.from_numpy(problem.images)
         if self.is_image:
             border = (self.crop,) * 4
