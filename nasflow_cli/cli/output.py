@@ -20,6 +20,9 @@ import typer
 
 from nasflow_cli.core.errors import MissingError
 
+READABLE = 2**20
+"""Characters of a JSON document that is indented; indenting a longer one takes most of the time of its command."""
+
 
 def open_streams() -> None:
     """Give the standard streams that the caller closed to the null device.
@@ -40,10 +43,16 @@ def open_streams() -> None:
 
 def emit(data: str | os.PathLike[str] | dict[str, Any]) -> None:
     """Write data: a text, a path, or one JSON document. Raises MissingError when it cannot be kept (a full disk)."""
-    text = json.dumps(data, indent=2) if isinstance(data, dict) else os.fspath(data)
+    text = _document(data) if isinstance(data, dict) else os.fspath(data)
     with _as_data(sys.stdout):
         typer.echo(text)
         sys.stdout.flush()
+
+
+def _document(data: dict[str, Any]) -> str:
+    """One JSON document, indented for people where it is not too long for them."""
+    text = json.dumps(data)
+    return json.dumps(data, indent=2) if len(text) <= READABLE else text
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""What a command does when the one who reads its output has gone."""
+"""What a command writes, and what it does when the one who reads it has gone."""
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -82,3 +83,16 @@ def test_help_that_cannot_be_written_ends_as_other_output_does(arguments: list[s
 
     assert no_room == [(4, "nasflow: error: cannot write to standard output: No space left on device\n")] * 2
     assert (no_reader, (closed.returncode, closed.stderr)) == ((0, ""), (0, ""))
+
+
+@pytest.mark.parametrize(("rows", "is_indented"), [(2, True), (100_000, False)])
+def test_a_json_document_is_indented_unless_it_is_too_long_for_people(
+    capsys: pytest.CaptureFixture[str], rows: int, is_indented: bool
+) -> None:
+    document = {"schema_version": 1, "rows": [{"number": number} for number in range(rows)]}
+
+    emit(document)
+
+    text = capsys.readouterr().out
+    assert json.loads(text) == document
+    assert ("\n  " in text) is is_indented
