@@ -15,21 +15,19 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 import torch.compiler.config
-from bench_train import NETWORKS, PRECISIONS
 from training.loops import Loop, OurLoop
 from training.members import IMAGES, problem_of
+from training.options import make_parser, parsed_by
 from training.problem import Problem
 
 from nasflow_cli.core.errors import NasflowError
 from nasflow_cli.environment import environment
 from nasflow_cli.execute.allocator import keep_freed_memory
-from nasflow_cli.execute.devices import usable_cores
 
 MODES = ("default", "reduce-overhead", "max-autotune")
 
@@ -86,23 +84,9 @@ def line(network: str, precision: str, found: dict[str, Any]) -> str:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser = make_parser(__doc__)
     parser.add_argument("--mode", choices=MODES, default="default", help="of torch.compile")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="all cores by default")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, help="in an epoch; a few seconds' worth by default")
-    parser.add_argument("--batch-size", type=int, help="the recipe's by default")
-    parser.add_argument("--data", type=Path, help="a folder of CIFAR-10 as parquet files; noise without it")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    if min(options.threads, options.rounds, options.images or 1, options.batch_size or 1) < 1:
-        parser.error("--threads, --rounds, --images and --batch-size are at least 1")
-    if options.device != "cpu" and not torch.cuda.is_available():
-        parser.error(f"--device {options.device}: there is no CUDA device")
-    return options
+    return parsed_by(parser, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

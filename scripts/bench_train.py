@@ -27,19 +27,15 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from training.options import PRECISIONS, make_parser, parsed_by
 from training.rounds import Side, play
 
 from nasflow_cli.core.errors import NasflowError
 from nasflow_cli.environment import environment
-from nasflow_cli.execute.devices import usable_cores
-
-NETWORKS = ("nasbench201", "resnet", "mlp")
-PRECISIONS = ("float32", "bfloat16")
 
 
 def sides_of(device: str, threads: int, precisions: Sequence[str]) -> list[Side]:
@@ -108,22 +104,9 @@ def line(network: str, name: str, side: dict[str, Any]) -> str:
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="of a side; all cores by default")
+    parser = make_parser(__doc__)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: where others use the machine")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, help="in an epoch; a few seconds' worth by default")
-    parser.add_argument("--batch-size", type=int, help="the recipe's by default")
-    parser.add_argument("--data", type=Path, help="a folder of CIFAR-10 as parquet files; noise without it")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    if min(options.threads, options.rounds, options.images or 1, options.batch_size or 1) < 1:
-        parser.error("--threads, --rounds, --images and --batch-size are at least 1")
-    if options.device != "cpu" and not torch.cuda.is_available():
-        parser.error(f"--device {options.device}: there is no CUDA device")
+    options = parsed_by(parser, arguments)
     if options.clock == "cpu":
         if options.device != "cpu":
             parser.error("--clock cpu is for --device cpu")

@@ -45,16 +45,11 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
     epochs = sum(plan.num_epochs(lambda budget: schedule(budget).stem) for _, plan in brackets) + repeats.num_epochs
 
     low, high = experiment.cost_range or (None, None)
-    # A checkpoint holds the weights, their average and one or two moments, 4 bytes each; each open rung keeps some.
-    copies = 3 if config.training.optimizer == "sgd" else 4
     workers = assemble.worker_names(config)
+    # Each open rung keeps some checkpoints.
+    num_workers = len(workers) or config.executor.workers or 0
+    kept = max(plan.counts[0] for _, plan in brackets) + num_workers + 3 + repeats.networks
     files = 2 if any(schedule(budget).leaves_stem for _, plan in brackets for budget in plan.budgets) else 1
-    kept = (
-        max(plan.counts[0] for _, plan in brackets)
-        + (len(workers) or config.executor.workers or 0)
-        + 3
-        + repeats.networks
-    )
     return {
         "schema_version": 1,
         "name": config.name,
@@ -88,8 +83,15 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
         },
         "children_of_devices": {} if config.executor.cluster else children_of_devices(assemble.slots(config)),
         "notes": list(experiment.notes),
-        "disk_bytes": 0 if config.table is not None or high is None else kept * files * copies * 4 * high.params,
+        "disk_bytes": 0
+        if config.table is not None or high is None
+        else kept * files * _checkpoint_bytes(high.params, config.training.optimizer),
     }
+
+
+def _checkpoint_bytes(params: int, optimizer: str) -> int:
+    """A checkpoint holds the weights, their average and one or two moments, 4 bytes each."""
+    return (3 if optimizer == "sgd" else 4) * 4 * params
 
 
 def _data(experiment: Experiment) -> dict[str, Any] | None:

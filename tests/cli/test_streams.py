@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,24 +32,19 @@ def test_a_search_goes_on_without_the_terminal_that_showed_it(monkeypatch: pytes
         monkeypatch.undo()
 
 
-def test_data_for_a_terminal_that_was_closed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal, ours = pty.openpty()
-    os.close(terminal)
+@pytest.mark.parametrize("channel", [pty.openpty, os.pipe], ids=["terminal", "pipe"])
+def test_data_that_nobody_reads_any_more_goes_nowhere_and_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, channel: Callable[[], tuple[int, int]]
+) -> None:
+    theirs, ours = channel()
+    os.close(theirs)
     with open(ours, "w", encoding="utf-8") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
 
         emit("runs/a")
         emit("runs/b")
 
-
-def test_data_that_nobody_wants_to_read_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, write = os.pipe()
-    os.close(read)
-    with open(write, "w", encoding="utf-8") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
-
-        emit("runs/a")
-        emit("runs/b")
+        assert os.path.samestat(os.fstat(ours), os.stat(os.devnull))
 
 
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
