@@ -66,12 +66,12 @@ def resolve(target: str) -> Target:
 
 def failure_of(error: BaseException) -> Failure:
     """Say what kind of failure an exception is, and put it in one line."""
-    text = " ".join(str(getattr(error, "fact", error)).split())
+    # An error that says itself that a disk is to blame is a whole sentence; what to do about it the driver says.
+    is_whole = getattr(error, "error_kind", None) == "disk"
+    text = " ".join(str(getattr(error, "fact", error) if is_whole else error).split())
     if len(text) > MESSAGE_LENGTH:
         text = f"{text[:MESSAGE_LENGTH]}..."
     name = type(error).__name__
-    # An error that says itself that a disk is to blame is a whole sentence; what to do about it the driver says.
-    is_whole = getattr(error, "error_kind", None) == "disk"
     return Failure(kind=_kind(error, text), message=text if text and is_whole else f"{name}: {text}" if text else name)
 
 

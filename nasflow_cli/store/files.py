@@ -29,8 +29,8 @@ _NO_DIRECTORY_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP})
 """What file systems that cannot fsync a directory (some network mounts) answer; they promise nothing more."""
 
 
-class NoRoomError(RunDirectoryError):
-    """The disk, a quota or a file-size limit is full. `fact` is the message without what to do about it."""
+class _DiskError(NasflowError):
+    """What the system refused to write. `fact` is the message without what to do about it."""
 
     error_kind: ErrorKind = "disk"
 
@@ -39,24 +39,16 @@ class NoRoomError(RunDirectoryError):
         self.fact = fact
 
 
-class UnwritableError(ConfigError):
-    """A place that this process may not write to. `fact` is the message without what to do about it."""
-
-    error_kind: ErrorKind = "disk"
-
-    def __init__(self, fact: str, advice: str) -> None:
-        super().__init__(f"{fact}; {advice}")
-        self.fact = fact
+class NoRoomError(_DiskError, RunDirectoryError):
+    """The disk, a quota or a file-size limit is full."""
 
 
-class UnwritableRunError(RunDirectoryError):
+class UnwritableError(_DiskError, ConfigError):
+    """A place that this process may not write to."""
+
+
+class UnwritableRunError(_DiskError, RunDirectoryError):
     """The same of a run that is there: no place was chosen wrongly, and another one does not help."""
-
-    error_kind: ErrorKind = "disk"
-
-    def __init__(self, fact: str, advice: str = COPY_RUN) -> None:
-        super().__init__(f"{fact}; {advice}")
-        self.fact = fact
 
 
 @contextlib.contextmanager

@@ -21,7 +21,14 @@ from pathlib import Path
 from types import TracebackType
 
 from nasflow_cli.core.errors import RunDirectoryError
-from nasflow_cli.store.files import FILE_MODE, UnwritableError, UnwritableRunError, cannot_write, writing_in_a_run
+from nasflow_cli.store.files import (
+    COPY_RUN,
+    FILE_MODE,
+    UnwritableError,
+    UnwritableRunError,
+    cannot_write,
+    writing_in_a_run,
+)
 
 _YEAR_10000 = 253_402_300_800.0
 _HELD = frozenset({errno.EAGAIN, errno.EACCES})
@@ -95,7 +102,7 @@ class RunLock:
             finally:
                 os.close(descriptor)
         if isinstance(error, UnwritableError):
-            raise UnwritableRunError(error.fact) from error
+            raise UnwritableRunError(error.fact, COPY_RUN) from error
 
 
 def holder(path: Path) -> LockHolder | None:
